@@ -1,0 +1,2 @@
+//! Starts Sentrix.
+fn main() {}

@@ -1,0 +1,73 @@
+//! Untrusted and bounded text.
+//!
+//! **Invariant:** text from a log, a model or a container reaches a terminal only through [`plain`].
+
+/// Cuts at a character boundary so that at most `max_chars` characters stay; an ellipsis shows the cut.
+pub fn bounded(text: &str, max_chars: usize) -> String {
+    let mut chars = text.chars();
+    let head: String = chars.by_ref().take(max_chars).collect();
+    if chars.next().is_none() {
+        return head;
+    }
+    let mut shorter: String = head.chars().take(max_chars.saturating_sub(1)).collect();
+    shorter.push('…');
+    shorter
+}
+
+/// Whether a character can move the cursor, reorder the line or hide: control characters, bidirectional
+/// marks, zero-width characters, tag characters and line separators.
+pub fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// One line that is safe for a terminal: deceptive characters are shown as escapes, line breaks as `⏎`.
+pub fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push('⏎'),
+            '\t' => out.push(' '),
+            c if is_deceptive(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The largest character boundary of `text` at or before `index`.
+pub fn floor_boundary(text: &str, index: usize) -> usize {
+    text.floor_char_boundary(index)
+}
+
+/// The part of `text` in `range`, moved outwards to character boundaries and cut to its length.
+pub fn slice(text: &str, range: std::ops::Range<usize>) -> &str {
+    let start = text.floor_char_boundary(range.start.min(text.len()));
+    let end = text.ceil_char_boundary(range.end.min(text.len()).max(start));
+    text.get(start..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_never_reach_a_terminal() {
+        assert_eq!(plain("a\u{1b}[2Jb\nc\u{202e}d"), "a\\u{1b}[2Jb⏎c\\u{202e}d");
+    }
+
+    #[test]
+    fn bounded_stays_bounded() {
+        assert_eq!(bounded("äöüß", 4), "äöüß");
+        assert_eq!(bounded("äöüßx", 4), "äöü…");
+        assert_eq!(bounded("abc", 0), "…");
+    }
+
+    #[test]
+    fn slices_outside_the_text_are_empty() {
+        assert_eq!(slice("äb", 1..2), "ä");
+        assert_eq!(slice("ab", 7..9), "");
+    }
+}

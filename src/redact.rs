@@ -9,15 +9,19 @@ const HEAD_CHARS: usize = 4;
 /// read back from it. Eight lower-case hex digits.
 pub fn fingerprint(secret: &str) -> String {
     let digest = Sha256::digest(secret.as_bytes());
-    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    let head = digest.iter().take(4).fold(0_u32, |head, byte| head << 8 | u32::from(*byte));
+    format!("{head:08x}")
 }
 
 /// What is shown instead of a secret: its kind, its first characters where it is long enough for
 /// them to say nothing, and its fingerprint, as in `[github_token ghp_… #1a2b3c4d]`.
 pub fn mask(label: &str, secret: &str) -> String {
     let chars = secret.chars().count();
-    let head: String =
-        if chars >= 20 { secret.chars().take(HEAD_CHARS).filter(|c| !c.is_control()).collect() } else { String::new() };
+    let head: String = if chars >= 20 {
+        secret.chars().take(HEAD_CHARS).filter(|c| !c.is_control()).collect()
+    } else {
+        String::new()
+    };
     let space = if head.is_empty() { "" } else { " " };
     let dots = if head.is_empty() { "" } else { "…" };
     format!("[{label}{space}{head}{dots} #{}]", fingerprint(secret))

@@ -199,7 +199,7 @@ impl Default for Retry {
         Self {
             attempts: 1,
             backoff: Duration::from_millis(500),
-            max_backoff: Duration::from_secs(60),
+            max_backoff: Duration::from_mins(1),
             on: vec!["transient".into(), "rate_limit".into(), "timeout".into()],
         }
     }
@@ -219,7 +219,10 @@ impl Graph {
     ///
     /// # Panics
     /// Never for an index of this graph.
-    #[expect(clippy::indexing_slicing, reason = "indices are made together with the graph and never leave it")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "indices are made together with the graph and never leave it"
+    )]
     pub fn node(&self, index: NodeIdx) -> &Node {
         &self.nodes[index.0]
     }
@@ -228,7 +231,10 @@ impl Graph {
     ///
     /// # Panics
     /// Never for an index of this graph.
-    #[expect(clippy::indexing_slicing, reason = "indices are made together with the graph and never leave it")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "indices are made together with the graph and never leave it"
+    )]
     pub fn channel(&self, index: ChannelIdx) -> &StateChannel {
         &self.channels[index.0]
     }

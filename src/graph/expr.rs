@@ -73,7 +73,8 @@ impl Expr {
     /// Where the evaluation fails, as on a comparison of a list with a number.
     pub fn holds<'v>(&self, lookup: impl Fn(&str) -> Option<&'v Value>) -> Result<bool, ExprError> {
         let context = minijinja::Value::from_pairs(self.variables.iter().map(|name| {
-            let value = lookup(name).map_or_else(|| minijinja::Value::from(()), |v| minijinja::Value::from(Serde(v)));
+            let value =
+                lookup(name).map_or_else(|| minijinja::Value::from(()), |v| minijinja::Value::from(Serde(v)));
             (name.clone(), value)
         }));
         Ok(self.compiled.eval(context)?.is_true())

@@ -4,5 +4,7 @@ pub mod case;
 pub mod clock;
 pub mod graph;
 pub mod id;
+pub mod model;
+pub mod prompt;
 pub mod redact;
 pub mod text;

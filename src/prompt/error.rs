@@ -150,14 +150,14 @@ fn is_about_text(kind: ErrorKind) -> bool {
 pub(super) fn forbidden_tag(text: &Text) -> Option<PromptFault> {
     static TAG: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"\{%[-+]?\s*(include|import|from|extends)\b").ok());
-    let found = TAG.as_ref()?.captures(&text.text)?.get(1)?;
-    let line = text.text.get(..found.start()).unwrap_or_default().matches('\n').count() + 1;
+    let found = TAG.as_ref()?.captures(&text.body)?.get(1)?;
+    let line = text.body.get(..found.start()).unwrap_or_default().matches('\n').count() + 1;
     Some(PromptFault {
         file: text.file.clone(),
         line: Some(line),
         message: format!("`{}` has no place in a prompt", found.as_str()),
         help: Some("a run keeps its prompt as two texts, so each must hold all it needs".into()),
-        source_text: Some(miette::NamedSource::new(&text.file, text.text.clone())),
+        source_text: Some(miette::NamedSource::new(&text.file, text.body.clone())),
         span: Some(found.range().into()),
     })
 }

@@ -31,6 +31,7 @@ pub fn shown(text: &str) -> String {
 
 /// `fence(value, label=…)`, and the same as a filter: the value between two lines that hold the nonce of
 /// this rendering. What is no string is shown as JSON.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja gives named arguments by value")]
 pub(super) fn fence(state: &State<'_, '_>, value: &Value, kwargs: Kwargs) -> Result<Value, Error> {
     let label: Option<String> = kwargs.get("label")?;
     kwargs.assert_all_used()?;

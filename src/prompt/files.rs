@@ -24,12 +24,12 @@ pub(super) struct Text {
     pub(super) origin: String,
     /// For messages about the file.
     pub(super) file: String,
-    pub(super) text: String,
+    pub(super) body: String,
 }
 
 impl Text {
     pub(super) fn built_in(path: &str, text: &str) -> Self {
-        Self { origin: "built in".into(), file: format!("prompts/{path}"), text: text.into() }
+        Self { origin: "built in".into(), file: format!("prompts/{path}"), body: text.into() }
     }
 }
 
@@ -109,7 +109,7 @@ fn read_level(
             let file = path.display().to_string();
             match read_file(&path) {
                 Ok(text) => {
-                    texts.insert(relative, Text { origin: file.clone(), file, text });
+                    texts.insert(relative, Text { origin: file.clone(), file, body: text });
                 }
                 Err(message) => faults.push(PromptFault::plain(&file, &message)),
             }

@@ -105,7 +105,7 @@ impl Prompts {
                 let text = files::Text {
                     origin: "kept with the run".into(),
                     file: path.clone(),
-                    text: text.clone(),
+                    body: text.clone(),
                 };
                 texts.insert(path, text);
             }
@@ -149,14 +149,14 @@ impl Prompts {
                     continue;
                 }
                 let path = format!("{name}.{half}.j2");
-                match environment.add_template_owned(path.clone(), text.text.clone()) {
+                match environment.add_template_owned(path.clone(), text.body.clone()) {
                     Ok(()) => variables.extend(
                         environment
                             .get_template(&path)
                             .map(|template| template.undeclared_variables(false))
                             .unwrap_or_default(),
                     ),
-                    Err(error) => faults.push(PromptFault::of_template(&error, &text.file, &text.text)),
+                    Err(error) => faults.push(PromptFault::of_template(&error, &text.file, &text.body)),
                 }
             }
             variables.retain(|variable| variable != NONCE && !globals.contains(variable));
@@ -165,8 +165,8 @@ impl Prompts {
             } else {
                 format!("{}; {}", system.origin, user.origin)
             };
-            let info = PromptInfo { variables, hash: hash(&system.text, &user.text), origin };
-            prompts.insert(name, Prompt { info, system: system.text, user: user.text });
+            let info = PromptInfo { variables, hash: hash(&system.body, &user.body), origin };
+            prompts.insert(name, Prompt { info, system: system.body, user: user.body });
         }
         if faults.is_empty() { Ok(Self { environment, prompts }) } else { Err(PromptError { faults }) }
     }

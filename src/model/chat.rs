@@ -1,0 +1,157 @@
+//! A question to a model and its answer, in no provider's words.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::{ModelContext, ModelError};
+
+/// An answer on its way.
+pub type Answering<'a> = BoxFuture<'a, Result<ChatAnswer, ModelError>>;
+
+/// A model that can be asked.
+pub trait ChatModel: Debug + Send + Sync {
+    /// Who answers here: provider, model, role and host.
+    fn context(&self) -> &Arc<ModelContext>;
+
+    /// Whether a call could be made at all, as far as can be told without one.
+    ///
+    /// # Errors
+    /// What a call would fail with, such as a missing key.
+    fn ready(&self) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    /// Asks, and waits for the whole answer.
+    ///
+    /// # Errors
+    /// Any [`ModelError`]; a refusal, an empty and a cut answer are errors too. What they cost stands in
+    /// [`ModelError::usage`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the call; the provider may have done the work and charge for it.
+    fn complete(&self, request: ChatRequest) -> Answering<'_>;
+}
+
+/// A question.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChatRequest {
+    /// The system message; none where empty.
+    pub system: String,
+    /// The conversation, oldest first; ends with the user's message.
+    pub messages: Vec<Message>,
+    /// Most tokens of the answer; the model's settings decide where none is given.
+    pub max_tokens: Option<u32>,
+    /// Sent only where given: many models reject it.
+    pub temperature: Option<f32>,
+    /// Asks for JSON of this shape.
+    pub output: Option<OutputSchema>,
+}
+
+impl ChatRequest {
+    /// One system and one user message.
+    pub fn new(system: impl Into<String>, user: impl Into<String>) -> Self {
+        Self {
+            system: system.into(),
+            messages: vec![Message { speaker: Speaker::User, text: user.into() }],
+            ..Self::default()
+        }
+    }
+}
+
+/// A message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who says it.
+    pub speaker: Speaker,
+    /// What is said.
+    pub text: String,
+}
+
+/// Who says something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// The asking side.
+    User,
+    /// The model.
+    Assistant,
+}
+
+impl Speaker {
+    /// The word both dialects use.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// The shape an answer must have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputSchema {
+    /// A name for the shape: letters, digits, `_` and `-`.
+    pub name: String,
+    /// A JSON Schema with an object at its root.
+    pub schema: Value,
+}
+
+/// An answer that is whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatAnswer {
+    /// The text, all parts in order; the JSON text where the answer came as a tool call.
+    pub text: String,
+    /// The JSON value where the provider gave one as such (a tool call); not checked against the schema.
+    pub structured: Option<Value>,
+    /// What it cost, over all attempts that were charged.
+    pub usage: Usage,
+    /// Why the model stopped.
+    pub finish: Finish,
+    /// The model that answered, by the provider's word; the one asked for where it says nothing.
+    pub model: String,
+}
+
+/// Why a model stopped. Stops that leave no answer are errors instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// It was done.
+    Stop,
+    /// It called the tool that carries the answer.
+    Tool,
+    /// Something else, in the provider's word.
+    Other(String),
+}
+
+/// Tokens of one call or of several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the question.
+    pub input_tokens: u64,
+    /// Tokens of the answer, thinking included.
+    pub output_tokens: u64,
+}
+
+impl std::ops::Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+/// A number as people write it: 0.2 stays 0.2 on its way from 32 to 64 bits.
+pub(super) fn number(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}

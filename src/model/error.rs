@@ -1,0 +1,276 @@
+//! Why a model gave no answer, and what to do about it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chat::Usage;
+
+/// Who was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelContext {
+    /// The provider's name.
+    pub provider: String,
+    /// The model's name at the provider.
+    pub model: String,
+    /// The role it plays.
+    pub role: String,
+    /// The host that is called; with the port where it is not the usual one.
+    pub host: String,
+    /// Where the key was read or looked for; never the key.
+    pub key_source: String,
+}
+
+/// A call that brought no answer.
+#[derive(Clone, Debug)]
+pub struct ModelError {
+    /// Who was asked.
+    pub context: Arc<ModelContext>,
+    /// What went wrong.
+    pub kind: ModelErrorKind,
+    /// What was charged for it all the same.
+    pub usage: Usage,
+    /// How many requests were sent.
+    pub attempts: u32,
+}
+
+/// What can go wrong. Texts in here come from providers: bounded, made plain and with keys masked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ModelErrorKind {
+    /// No key is set.
+    MissingKey,
+    /// The key holds characters that no key has.
+    UnusableKey,
+    /// The base URL is none.
+    BadUrl(String),
+    /// The key was not accepted (401).
+    Unauthorized(String),
+    /// The account has no credit or quota left (402, or a 429 that says so).
+    NoCredit(String),
+    /// Too many requests (429).
+    RateLimited {
+        /// How long the provider asks to wait.
+        retry_after: Option<Duration>,
+        /// Its words.
+        said: String,
+    },
+    /// The provider has no such model, or not for this key.
+    UnknownModel(String),
+    /// The key may not do this, or not from here (403).
+    Forbidden(String),
+    /// There is nothing at this address (404); most often a wrong base URL.
+    NoEndpoint(String),
+    /// The provider did not accept the request (another 4xx).
+    BadRequest {
+        /// The HTTP status.
+        status: u16,
+        /// Its words.
+        said: String,
+    },
+    /// The provider failed (5xx, 408, 409).
+    Server {
+        /// The HTTP status.
+        status: u16,
+        /// How long the provider asks to wait.
+        retry_after: Option<Duration>,
+        /// Its words.
+        said: String,
+    },
+    /// The host sends its callers elsewhere; not followed, since the key is for this host.
+    Redirected {
+        /// The HTTP status.
+        status: u16,
+        /// The host it names.
+        to: String,
+    },
+    /// The answer did not come in time.
+    Timeout {
+        /// The limit that was passed.
+        limit: Duration,
+    },
+    /// The connection could not be made, or broke.
+    Connect(String),
+    /// The answer could not be read, or has not the shape that was asked for.
+    Malformed(String),
+    /// The model refused to answer.
+    Refused(String),
+    /// The answer was cut off at the limit of tokens.
+    Truncated {
+        /// The limit.
+        max_tokens: u32,
+    },
+    /// The request is larger than the model takes.
+    TooLarge(String),
+    /// The schema asked for is none: a fault of the graph or of this program.
+    BadSchema(String),
+    /// The answer's body is larger than we take.
+    AnswerTooLarge {
+        /// The limit, in bytes.
+        limit_bytes: usize,
+    },
+}
+
+/// When to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Not without a change: the same call would fail the same way.
+    Never,
+    /// Once this long has passed.
+    After(Duration),
+    /// After a while that grows from attempt to attempt.
+    Backoff,
+}
+
+impl ModelError {
+    pub(super) fn new(context: &Arc<ModelContext>, kind: ModelErrorKind) -> Self {
+        Self { context: Arc::clone(context), kind, usage: Usage::default(), attempts: 0 }
+    }
+
+    pub(super) fn charged(mut self, usage: Usage) -> Self {
+        self.usage += usage;
+        self
+    }
+
+    /// When to try again.
+    pub fn retry(&self) -> Retry {
+        self.kind.retry()
+    }
+
+    /// The engine's word for this kind of error: `transient`, `rate_limit`, `timeout`, `malformed`,
+    /// `refused` or `permanent`.
+    pub fn class(&self) -> &'static str {
+        use ModelErrorKind as Kind;
+        match self.kind {
+            Kind::Server { .. } | Kind::Connect(_) => "transient",
+            Kind::RateLimited { .. } => "rate_limit",
+            Kind::Timeout { .. } => "timeout",
+            Kind::Malformed(_) | Kind::Truncated { .. } => "malformed",
+            Kind::Refused(_) => "refused",
+            Kind::MissingKey
+            | Kind::UnusableKey
+            | Kind::BadUrl(_)
+            | Kind::Unauthorized(_)
+            | Kind::NoCredit(_)
+            | Kind::UnknownModel(_)
+            | Kind::Forbidden(_)
+            | Kind::NoEndpoint(_)
+            | Kind::BadRequest { .. }
+            | Kind::Redirected { .. }
+            | Kind::TooLarge(_)
+            | Kind::BadSchema(_)
+            | Kind::AnswerTooLarge { .. } => "permanent",
+        }
+    }
+}
+
+impl ModelErrorKind {
+    /// When to try again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::RateLimited { retry_after: Some(wait), .. }
+            | Self::Server { retry_after: Some(wait), .. } => Retry::After(*wait),
+            Self::RateLimited { .. }
+            | Self::Server { .. }
+            | Self::Timeout { .. }
+            | Self::Connect(_)
+            | Self::Malformed(_) => Retry::Backoff,
+            Self::MissingKey
+            | Self::UnusableKey
+            | Self::BadUrl(_)
+            | Self::Unauthorized(_)
+            | Self::NoCredit(_)
+            | Self::UnknownModel(_)
+            | Self::Forbidden(_)
+            | Self::NoEndpoint(_)
+            | Self::BadRequest { .. }
+            | Self::Redirected { .. }
+            | Self::Refused(_)
+            | Self::Truncated { .. }
+            | Self::TooLarge(_)
+            | Self::BadSchema(_)
+            | Self::AnswerTooLarge { .. } => Retry::Never,
+        }
+    }
+}
+
+impl std::error::Error for ModelError {}
+
+impl fmt::Display for ModelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use ModelErrorKind as Kind;
+        let ModelContext { provider, model, role, host, key_source } = &*self.context;
+        match &self.kind {
+            Kind::MissingKey => write!(f, "no key for {provider}: `{key_source}` is not set")?,
+            Kind::UnusableKey => {
+                write!(f, "the key of `{key_source}` holds characters that no key has")?;
+            }
+            Kind::BadUrl(why) => write!(f, "the base URL of {provider} cannot be used: {why}")?,
+            Kind::Unauthorized(said) => {
+                write!(f, "{provider} did not accept the key of `{key_source}` (401{})", Said(said))?;
+            }
+            Kind::NoCredit(said) => {
+                write!(
+                    f,
+                    "the account behind `{key_source}` has no credit left at {provider}{}",
+                    Said(said)
+                )?;
+            }
+            Kind::RateLimited { retry_after, said } => {
+                write!(f, "{provider} takes no more requests for now (429{})", Said(said))?;
+                if let Some(wait) = retry_after {
+                    write!(f, ", asks to wait {} s", wait.as_secs_f32().ceil())?;
+                }
+            }
+            Kind::UnknownModel(said) => {
+                write!(f, "{provider} has no model `{model}` for this key{}", Said(said))?;
+            }
+            Kind::Forbidden(said) => write!(f, "{provider} forbids this (403{})", Said(said))?,
+            Kind::NoEndpoint(said) => {
+                write!(
+                    f,
+                    "nothing answers at this address of {provider}, check its base URL (404{})",
+                    Said(said)
+                )?;
+            }
+            Kind::BadRequest { status, said } => {
+                write!(f, "{provider} did not accept the request ({status}{})", Said(said))?;
+            }
+            Kind::Server { status, said, .. } => write!(f, "{provider} failed ({status}{})", Said(said))?,
+            Kind::Redirected { status, to } => {
+                write!(
+                    f,
+                    "{provider} sends its callers to `{to}` ({status}), which is not followed with a key"
+                )?;
+            }
+            Kind::Timeout { limit } => {
+                write!(f, "{provider} did not answer within {} s", limit.as_secs_f32())?;
+            }
+            Kind::Connect(why) => write!(f, "no connection to {provider}: {why}")?,
+            Kind::Malformed(why) => write!(f, "the answer cannot be read: {why}")?,
+            Kind::Refused(said) => write!(f, "the model refused to answer{}", Said(said))?,
+            Kind::Truncated { max_tokens } => {
+                write!(f, "the answer was cut off at {max_tokens} tokens")?;
+            }
+            Kind::TooLarge(said) => write!(f, "the request is larger than the model takes{}", Said(said))?,
+            Kind::BadSchema(why) => write!(f, "the schema of the answer cannot be used: {why}")?,
+            Kind::AnswerTooLarge { limit_bytes } => {
+                write!(f, "the answer is larger than {limit_bytes} bytes")?;
+            }
+        }
+        write!(f, " [{provider}, model `{model}`, role `{role}`, {host}")?;
+        if self.attempts > 1 {
+            write!(f, ", {} attempts", self.attempts)?;
+        }
+        f.write_str("]")
+    }
+}
+
+/// `: words`, or nothing.
+struct Said<'a>(&'a str);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
+    }
+}

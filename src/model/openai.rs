@@ -1,0 +1,91 @@
+//! The chat-completions dialect: OpenAI, and everyone who answers like it.
+//!
+//! Source: OpenAI API reference, "Create chat completion"; guide "Structured model outputs".
+
+use serde_json::{Map, Value, json};
+
+use super::chat::{ChatAnswer, ChatRequest, Finish, Usage};
+use super::client::Asked;
+use super::error::ModelErrorKind;
+use super::schema;
+
+/// The body of a request.
+pub(super) fn body(asked: &Asked<'_>, request: &ChatRequest) -> Value {
+    let mut messages = Vec::new();
+    if !request.system.is_empty() {
+        messages.push(json!({ "role": "system", "content": request.system }));
+    }
+    for message in &request.messages {
+        messages.push(json!({ "role": message.speaker.as_str(), "content": message.text }));
+    }
+    // OpenAI's reasoning models reject `max_tokens`; older servers that answer like it know nothing else.
+    let limit = if asked.host == "api.openai.com" { "max_completion_tokens" } else { "max_tokens" };
+    let mut body = Map::from_iter([
+        ("model".to_owned(), json!(asked.model)),
+        ("messages".to_owned(), Value::Array(messages)),
+        (limit.to_owned(), json!(asked.max_tokens)),
+    ]);
+    if let Some(temperature) = request.temperature {
+        body.insert("temperature".into(), super::chat::number(temperature));
+    }
+    if let Some(output) = &request.output {
+        let strict = schema::strict(&output.schema);
+        body.insert(
+            "response_format".into(),
+            json!({
+                "type": "json_schema",
+                "json_schema": {
+                    "name": output.name,
+                    "strict": strict.is_some(),
+                    "schema": strict.unwrap_or_else(|| output.schema.clone()),
+                },
+            }),
+        );
+    }
+    Value::Object(body)
+}
+
+/// The answer in a response, or why there is none.
+pub(super) fn answer(asked: &Asked<'_>, body: &Value) -> (Result<ChatAnswer, ModelErrorKind>, Usage) {
+    let usage = Usage {
+        input_tokens: body.pointer("/usage/prompt_tokens").and_then(Value::as_u64).unwrap_or(0),
+        output_tokens: body.pointer("/usage/completion_tokens").and_then(Value::as_u64).unwrap_or(0),
+    };
+    (read(asked, body, usage), usage)
+}
+
+fn read(asked: &Asked<'_>, body: &Value, usage: Usage) -> Result<ChatAnswer, ModelErrorKind> {
+    let Some(message) = body.pointer("/choices/0/message").filter(|message| message.is_object()) else {
+        return Err(ModelErrorKind::Malformed("the response holds no message".into()));
+    };
+    if let Some(refusal) = message.get("refusal").and_then(Value::as_str).filter(|text| !text.is_empty()) {
+        return Err(ModelErrorKind::Refused(asked.said(refusal)));
+    }
+    let finish = match body.pointer("/choices/0/finish_reason").and_then(Value::as_str) {
+        Some("content_filter") => {
+            return Err(ModelErrorKind::Refused("the provider's content filter stopped it".into()));
+        }
+        Some("length") => return Err(ModelErrorKind::Truncated { max_tokens: asked.max_tokens }),
+        Some("stop") | None => Finish::Stop,
+        Some(other) => Finish::Other(asked.said(other)),
+    };
+    let text = match message.get("content") {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(parts)) => {
+            let mut text = String::new();
+            for part in parts {
+                if let Some(refusal) = part.get("refusal").and_then(Value::as_str) {
+                    return Err(ModelErrorKind::Refused(asked.said(refusal)));
+                }
+                text.push_str(part.get("text").and_then(Value::as_str).unwrap_or_default());
+            }
+            text
+        }
+        Some(Value::Null) | None => String::new(),
+        Some(_) => return Err(ModelErrorKind::Malformed("the message's content is no text".into())),
+    };
+    if text.trim().is_empty() {
+        return Err(ModelErrorKind::Malformed("the answer is empty".into()));
+    }
+    Ok(ChatAnswer { text, structured: None, usage, finish, model: asked.answered_by(body) })
+}

@@ -1,0 +1,274 @@
+//! What an HTTP status and an error's body mean.
+
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::error::ModelErrorKind;
+use super::http::Reply;
+use crate::text;
+
+/// Longest quote of a provider, in characters.
+const SAID_CHARS: usize = 300;
+
+/// The kind of error that a response which is no success stands for.
+pub(super) fn of_status(reply: &Reply, key: Option<&SecretString>) -> ModelErrorKind {
+    let status = reply.status.as_u16();
+    let error = Complaint::read(&reply.body, &reply.headers, key);
+    let retry_after = retry_after(&reply.headers);
+    of(status, &error, retry_after, &reply.headers)
+}
+
+/// The kind of error that an `error` object inside a success stands for; gateways send such answers.
+pub(super) fn of_body(body: &Value, key: Option<&SecretString>) -> Option<ModelErrorKind> {
+    let error = body.get("error").filter(|error| !error.is_null())?;
+    let status = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+    let complaint = Complaint::of(body, key);
+    Some(match status {
+        Some(status @ 400..=599) => of(status, &complaint, None, &HeaderMap::new()),
+        _ => match complaint.code.as_str() {
+            "overloaded_error" | "api_error" | "server_error" => {
+                ModelErrorKind::Server { status: 500, retry_after: None, said: complaint.said }
+            }
+            "rate_limit_error" => ModelErrorKind::RateLimited { retry_after: None, said: complaint.said },
+            _ => ModelErrorKind::Malformed(format!("an error instead of an answer: {}", complaint.said)),
+        },
+    })
+}
+
+fn of(status: u16, error: &Complaint, retry_after: Option<Duration>, headers: &HeaderMap) -> ModelErrorKind {
+    use ModelErrorKind as Kind;
+    let said = error.said.clone();
+    match status {
+        300..=399 => Kind::Redirected { status, to: redirect_host(headers) },
+        401 => Kind::Unauthorized(said),
+        402 => Kind::NoCredit(said),
+        400 | 403 | 429 if error.is_about_credit() => Kind::NoCredit(said),
+        403 => Kind::Forbidden(said),
+        400 | 404 | 422 if error.is_about_model() => Kind::UnknownModel(said),
+        404 => Kind::NoEndpoint(said),
+        413 => Kind::TooLarge(said),
+        400 | 422 if error.is_about_size() => Kind::TooLarge(said),
+        429 => Kind::RateLimited { retry_after, said },
+        408 | 409 | 500.. => Kind::Server { status, retry_after, said },
+        _ => Kind::BadRequest { status, said },
+    }
+}
+
+/// What a provider says is wrong.
+#[derive(Debug, Default)]
+struct Complaint {
+    /// Its word for the kind of error.
+    code: String,
+    /// Its message: bounded, plain, keys masked.
+    said: String,
+    /// The message in small letters, for looking into.
+    lower: String,
+}
+
+impl Complaint {
+    fn read(body: &[u8], headers: &HeaderMap, key: Option<&SecretString>) -> Self {
+        if let Ok(value) = serde_json::from_slice::<Value>(body) {
+            return Self::of(&value, key);
+        }
+        let body = String::from_utf8_lossy(body);
+        let html = content_type(headers).contains("html") || body.trim_start().starts_with('<');
+        let message = if html { "an HTML page" } else { body.trim() };
+        Self::new(String::new(), message, key)
+    }
+
+    /// Source: OpenAI "Error codes", Anthropic "Errors": `error.message`, `error.code`, `error.type`; other
+    /// servers use `message`, `detail` or a bare `error`.
+    fn of(body: &Value, key: Option<&SecretString>) -> Self {
+        // Some gateways wrap the object into a list.
+        let body = body.get(0).unwrap_or(body);
+        let text =
+            |pointer: &str| body.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let message = ["/error/message", "/error", "/message", "/detail"].into_iter().find_map(text);
+        let code = ["/error/code", "/error/type", "/code", "/type"].into_iter().find_map(text);
+        Self::new(code.unwrap_or_default().to_owned(), message.unwrap_or_default(), key)
+    }
+
+    fn new(code: String, message: &str, key: Option<&SecretString>) -> Self {
+        Self { code, said: said(message, key), lower: message.to_lowercase() }
+    }
+
+    fn has(&self, words: &[&str]) -> bool {
+        words.iter().any(|word| self.lower.contains(word))
+    }
+
+    fn is_about_credit(&self) -> bool {
+        matches!(self.code.as_str(), "insufficient_quota" | "billing_error" | "billing_hard_limit_reached")
+            || self.has(&[
+                "credit balance",
+                "insufficient balance",
+                "insufficient credits",
+                "exceeded your current quota",
+            ])
+    }
+
+    fn is_about_model(&self) -> bool {
+        matches!(self.code.as_str(), "model_not_found" | "not_found_error")
+            || (self.has(&["model"])
+                && self.has(&[
+                    "not found",
+                    "does not exist",
+                    "not a valid model",
+                    "unknown model",
+                    "no such model",
+                ]))
+    }
+
+    fn is_about_size(&self) -> bool {
+        matches!(self.code.as_str(), "context_length_exceeded" | "request_too_large")
+            || self.has(&[
+                "maximum context length",
+                "prompt is too long",
+                "context window",
+                "too many tokens",
+            ])
+    }
+}
+
+/// A provider's words as they may be shown: keys masked, plain, bounded.
+pub(super) fn said(message: &str, key: Option<&SecretString>) -> String {
+    let mut message = message.to_owned();
+    if let Some(key) = key.map(ExposeSecret::expose_secret).filter(|key| !key.is_empty()) {
+        message = message.replace(key, "[key]");
+    }
+    let masked: Vec<String> = message.split_whitespace().map(mask_word).collect();
+    text::plain(&text::bounded(&masked.join(" "), SAID_CHARS))
+}
+
+/// Providers repeat a wrong key half masked; no part of it is shown.
+fn mask_word(word: &str) -> String {
+    const MARKS: [&str; 7] = ["sk-", "sk_", "xai-", "gsk_", "AIza", "pk-", "key-"];
+    match MARKS.iter().filter_map(|mark| word.find(mark)).min() {
+        Some(at) => format!("{}[key]", word.get(..at).unwrap_or_default()),
+        None => word.to_owned(),
+    }
+}
+
+/// The content type, small letters, without parameters.
+pub(super) fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text::plain(&text::bounded(value.split(';').next().unwrap_or_default().trim(), 60)).to_lowercase()
+}
+
+fn redirect_host(headers: &HeaderMap) -> String {
+    let to = headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let host =
+        reqwest::Url::parse(to).map_or_else(|_| "another path".to_owned(), |url| super::http::host(&url));
+    text::plain(&text::bounded(&host, 100))
+}
+
+/// How long the provider asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date, which is
+/// read against the response's own `Date`.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(millis) = text("retry-after-ms").and_then(|value| value.parse::<f64>().ok()) {
+        return Duration::try_from_secs_f64(millis / 1_000.0).ok();
+    }
+    let value = text(RETRY_AFTER.as_str())?;
+    if let Ok(seconds) = value.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let until = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    let now = jiff::fmt::rfc2822::parse(text(DATE.as_str())?).ok()?.timestamp();
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+
+    fn kind(status: u16, body: &Value) -> ModelErrorKind {
+        let reply = Reply {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: body.to_string().into_bytes(),
+        };
+        of_status(&reply, Some(&SecretString::from("verysecretkey")))
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn every_status_has_its_meaning() {
+        use ModelErrorKind as Kind;
+        let error = |kind: &str, message: &str| json!({ "error": { "type": kind, "message": message } });
+        let none = json!({});
+        assert!(matches!(kind(401, &none), Kind::Unauthorized(_)));
+        assert!(matches!(kind(402, &none), Kind::NoCredit(_)));
+        assert!(matches!(kind(429, &error("insufficient_quota", "x")), Kind::NoCredit(_)));
+        assert!(matches!(
+            kind(400, &error("invalid_request_error", "Your credit balance is too low to access")),
+            Kind::NoCredit(_)
+        ));
+        assert!(matches!(kind(429, &none), Kind::RateLimited { .. }));
+        assert!(matches!(kind(403, &error("unsupported_country_region_territory", "x")), Kind::Forbidden(_)));
+        assert!(matches!(kind(404, &error("not_found_error", "model: x")), Kind::UnknownModel(_)));
+        assert!(matches!(kind(404, &error("", "The model `x` does not exist")), Kind::UnknownModel(_)));
+        assert!(matches!(kind(400, &error("", "x is not a valid model ID")), Kind::UnknownModel(_)));
+        assert!(matches!(kind(404, &none), Kind::NoEndpoint(_)));
+        assert!(matches!(kind(413, &none), Kind::TooLarge(_)));
+        assert!(matches!(kind(400, &error("", "prompt is too long: 9 tokens")), Kind::TooLarge(_)));
+        assert!(matches!(kind(400, &error("", "temperature")), Kind::BadRequest { status: 400, .. }));
+        for status in [408, 409, 500, 502, 503, 504, 529] {
+            assert!(matches!(kind(status, &none), Kind::Server { status: same, .. } if same == status));
+        }
+        assert!(matches!(kind(302, &none), Kind::Redirected { .. }));
+    }
+
+    #[test]
+    fn what_a_provider_says_is_bounded_plain_and_without_keys() {
+        let message = format!("bad key verysecretkey\u{1b}[2J, was:sk-proj-ab****yz {}", "x".repeat(2_000));
+        let ModelErrorKind::Unauthorized(said) = kind(401, &json!({ "error": { "message": message } }))
+        else {
+            panic!("unauthorized")
+        };
+        assert!(said.starts_with("bad key [key]\\u{1b}[2J, was:[key] xxx"), "{said}");
+        assert!(said.chars().count() <= 310);
+        assert_eq!(
+            kind(418, &json!("short")),
+            ModelErrorKind::BadRequest { status: 418, said: String::new() }
+        );
+    }
+
+    #[test]
+    fn retry_after_is_read_in_all_its_forms() {
+        let seconds = |value: f64| Some(Duration::from_secs_f64(value));
+        assert_eq!(retry_after(&headers(&[("retry-after", "2")])), seconds(2.0));
+        assert_eq!(retry_after(&headers(&[("retry-after", "0.25")])), seconds(0.25));
+        assert_eq!(retry_after(&headers(&[("retry-after-ms", "40"), ("retry-after", "9")])), seconds(0.04));
+        let date = ("date", "Sun, 06 Nov 1994 08:49:30 GMT");
+        assert_eq!(
+            retry_after(&headers(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), date])),
+            seconds(7.0)
+        );
+        assert_eq!(
+            retry_after(&headers(&[("retry-after", "Sun, 06 Nov 1994 08:49:00 GMT"), date])),
+            seconds(0.0)
+        );
+        for hostile in ["-1", "NaN", "inf", "1e300", "soon", ""] {
+            assert_eq!(retry_after(&headers(&[("retry-after", hostile)])), None, "{hostile}");
+        }
+    }
+
+    #[test]
+    fn an_error_inside_a_success_is_an_error() {
+        let body = json!({ "error": { "code": 429, "message": "slow down" } });
+        assert!(matches!(of_body(&body, None), Some(ModelErrorKind::RateLimited { .. })));
+        let body = json!({ "type": "error", "error": { "type": "overloaded_error", "message": "busy" } });
+        assert!(matches!(of_body(&body, None), Some(ModelErrorKind::Server { .. })));
+        assert!(matches!(of_body(&json!({ "error": "no" }), None), Some(ModelErrorKind::Malformed(_))));
+        assert_eq!(of_body(&json!({ "error": null, "choices": [] }), None), None);
+    }
+}

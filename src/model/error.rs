@@ -246,7 +246,7 @@ impl fmt::Display for ModelError {
             Kind::Timeout { limit } => {
                 write!(f, "{provider} did not answer within {} s", limit.as_secs_f32())?;
             }
-            Kind::Connect(why) => write!(f, "no connection to {provider}: {why}")?,
+            Kind::Connect(why) => write!(f, "the connection to {provider} failed: {why}")?,
             Kind::Malformed(why) => write!(f, "the answer cannot be read: {why}")?,
             Kind::Refused(said) => write!(f, "the model refused to answer{}", Said(said))?,
             Kind::Truncated { max_tokens } => {

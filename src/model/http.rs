@@ -66,7 +66,8 @@ impl Http {
             // Nothing is encrypted, so no trust store is needed, and a machine without one still works.
             builder = builder.tls_certs_only([]);
         }
-        if manner.on_this_machine {
+        if manner.on_this_machine || !manner.encrypted {
+            // A proxy would read the key of an unencrypted call; an encrypted one it only passes on.
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|error| ModelErrorKind::Connect(cause(error)))?;
@@ -243,6 +244,16 @@ mod tests {
         for base in ["", "api.openai.com", "ftp://h/", "https://me:secret@h/", "data:x", "/v1"] {
             let why = endpoint(base, Dialect::OpenAi).unwrap_err();
             assert!(!why.contains("secret"), "{why}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_endpoint_stays_on_the_host_it_was_given(base in "(https?://)?[a-z.@:/#?%\\\\]{0,20}") {
+            if let (Ok(url), Ok(given)) = (endpoint(&base, Dialect::OpenAi), Url::parse(&base)) {
+                proptest::prop_assert_eq!(url.host_str(), given.host_str());
+                proptest::prop_assert!(url.path().ends_with("/chat/completions"));
+            }
         }
     }
 

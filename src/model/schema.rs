@@ -51,7 +51,7 @@ impl Shape {
     /// The answer's value, if it has this shape.
     ///
     /// # Errors
-    /// All that is wrong, each with its JSON pointer and without the answer's own words.
+    /// All that is wrong, each with its JSON pointer. Names of members may stand in it, values may not.
     pub(super) fn check(&self, value: Value) -> Result<Value, Vec<String>> {
         let value = match value {
             Value::Object(mut map) if self.wrapped && map.len() == 1 && map.contains_key(WRAPPER) => {
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_have_pointers_and_no_words_of_the_answer() {
+    fn faults_have_pointers_and_no_values() {
         let shape = Shape::new(&votes()).unwrap();
         let value = json!({ "severity": "hunter2", "count": 1, "quotes": [{ "text": "a" }, { "text": 7 }] });
         let faults = shape.check(value).unwrap_err();

@@ -268,6 +268,15 @@ mod tests {
         assert!(json_in(&"[".repeat(100_000)).is_err());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_answer_or_a_fault(text in "(```|<think>|</think>|json|[{}\\[\\]\":,a1\n ä]){0,24}") {
+            if let Err(faults) = json_in(&text) {
+                proptest::prop_assert_eq!(faults.len(), 1);
+            }
+        }
+    }
+
     #[test]
     fn names_are_what_providers_take() {
         assert_eq!(name_of(&json!({ "title": "Lead answer/2" })), "Lead_answer_2");

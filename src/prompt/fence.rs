@@ -49,8 +49,9 @@ pub(super) fn fence(state: &State<'_, '_>, value: &Value, kwargs: Kwargs) -> Res
     let text = text.replace(nonce, "[nonce]");
     let mut opening = format!("<data-{nonce}");
     if let Some(label) = label {
-        let label =
-            text::plain(&text::bounded(&label, LABEL_CHARS)).replace(['<', '>'], "·").replace(nonce, "");
+        let label = text::plain(&text::bounded(&label, LABEL_CHARS))
+            .replace(['<', '>'], "·")
+            .replace(nonce, "[nonce]");
         let _infallible = write!(opening, " {}", label.trim());
     }
     let end = if text.ends_with('\n') { "" } else { "\n" };

@@ -49,6 +49,27 @@ fn fenced_text_cannot_close_its_fence() {
     assert_eq!(out.lines().count(), 5);
 }
 
+proptest::proptest! {
+    #[test]
+    fn no_text_leaves_its_fence(text in ".{0,80}", label in ".{0,40}", around in "[ -~]{0,10}") {
+        let text = format!("{text}</data-n0>{around}\r\n{label}n0n0");
+        let out = user("{{ fence(text, label=label) }}", json!({ "text": text, "label": label })).unwrap();
+        proptest::prop_assert_eq!(out.matches("n0").count(), 2);
+        let (first, rest) = out.split_once('\n').unwrap();
+        proptest::prop_assert!(first.starts_with("<data-n0") && first.ends_with('>'));
+        proptest::prop_assert!(rest.ends_with("\n</data-n0>"));
+        let hidden = |c: char| c != '\n' && c != '\t' && crate::text::is_deceptive(c);
+        proptest::prop_assert!(!out.contains(hidden));
+    }
+}
+
+#[test]
+fn prompts_are_shared_between_tasks() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Prompts>();
+    shared::<PromptError>();
+}
+
 #[test]
 fn deceptive_characters_are_shown_fenced_or_not() {
     let given = json!({ "text": "a\u{202e}b\u{200b}c\u{1b}[2J\r\nd\te\rf" });

@@ -1,0 +1,385 @@
+//! A scripted model server over real HTTP: both dialects on one port, on a thread and runtime of its own, so
+//! that it also serves the real binary under test.
+//!
+//! Replies come from a queue ([`ModelServer::push`]) and, once that is empty, from a closure that sees the
+//! request. Every request is kept and handed back ([`ModelServer::requests`]). Base URL for either dialect:
+//! [`ModelServer::url`].
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test's own server: what fails here fails the test"
+)]
+#![allow(clippy::format_push_string, reason = "shorter, and no one waits for it")]
+#![allow(dead_code, reason = "not every test binary plays every reply")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+/// One request as it came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    /// By name in small letters.
+    pub(crate) headers: BTreeMap<String, String>,
+    /// The body; null where it was no JSON.
+    pub(crate) body: Value,
+}
+
+impl Recorded {
+    fn is_anthropic(&self) -> bool {
+        self.path.ends_with("/messages")
+    }
+
+    /// The system message.
+    pub(crate) fn system(&self) -> String {
+        let text = if self.is_anthropic() {
+            self.body.get("system")
+        } else {
+            self.body["messages"]
+                .as_array()
+                .and_then(|all| all.iter().find(|message| message["role"] == "system"))
+                .map(|message| &message["content"])
+        };
+        text.and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// The texts of the conversation, oldest first, without the system message.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let messages = self.body["messages"].as_array().cloned().unwrap_or_default();
+        let said = messages.iter().filter(|message| message["role"] != "system");
+        said.filter_map(|message| message["content"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// The user's first message: the rendered prompt.
+    pub(crate) fn prompt(&self) -> String {
+        self.texts().into_iter().next().unwrap_or_default()
+    }
+
+    /// The name of the schema that was asked for.
+    pub(crate) fn schema_name(&self) -> Option<&str> {
+        let name = if self.is_anthropic() {
+            &self.body["tool_choice"]["name"]
+        } else {
+            &self.body["response_format"]["json_schema"]["name"]
+        };
+        name.as_str()
+    }
+
+    /// Method, path, telling headers and body, with keys masked, for snapshots.
+    pub(crate) fn masked(&self) -> Value {
+        let telling = ["authorization", "x-api-key", "anthropic-version", "content-type", "accept"];
+        let headers: BTreeMap<&str, &str> = self
+            .headers
+            .iter()
+            .filter(|(name, _)| telling.contains(&name.as_str()))
+            .map(|(name, value)| match name.as_str() {
+                "authorization" => ("authorization", "Bearer [key]"),
+                "x-api-key" => ("x-api-key", "[key]"),
+                name => (name, value.as_str()),
+            })
+            .collect();
+        json!({ "method": self.method, "path": self.path, "headers": headers, "body": self.body })
+    }
+}
+
+/// What the server does with a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// A good answer of the shape that was asked for.
+    Answer(Value),
+    /// A good answer of free text; also prose around JSON, code fences, thoughts.
+    Text(String),
+    /// An answer in several parts.
+    Parts(Vec<String>),
+    /// An answer without content.
+    Empty,
+    /// The provider's own sign of refusal.
+    Refusal(String),
+    /// An answer cut off at the limit of tokens.
+    Truncated(String),
+    /// Any status, headers and body.
+    Status(u16, Vec<(&'static str, String)>, String),
+    /// Status 200 with this content type and body, as it is.
+    Raw(&'static str, String),
+    /// Waits, then replies.
+    Slow(Duration, Box<Reply>),
+    /// Sends the body in this many chunks, with a pause before each.
+    Trickle(usize, Duration, Box<Reply>),
+    /// Closes the connection instead of replying.
+    Close,
+    /// Resets the connection (TCP RST) instead of replying.
+    Reset,
+    /// Closes the connection in the middle of the body.
+    Cut(Box<Reply>),
+}
+
+impl Reply {
+    /// A failure with a body as providers send it.
+    pub(crate) fn error(status: u16, kind: &str, message: &str) -> Self {
+        let body = json!({ "type": "error", "error": { "type": kind, "code": kind, "message": message } });
+        Self::Status(status, Vec::new(), body.to_string())
+    }
+
+    /// The same, asking to wait.
+    pub(crate) fn error_after(status: u16, retry_after: &str) -> Self {
+        Self::Status(status, vec![("retry-after", retry_after.to_owned())], "{}".to_owned())
+    }
+}
+
+type Script = dyn Fn(&Recorded) -> Reply + Send + Sync;
+
+struct Shared {
+    queue: Mutex<VecDeque<Reply>>,
+    requests: Mutex<Vec<Recorded>>,
+    script: Box<Script>,
+}
+
+impl Shared {
+    fn reply(&self, request: Recorded) -> Reply {
+        let queued = self.queue.lock().unwrap().pop_front();
+        let reply = queued.unwrap_or_else(|| (self.script)(&request));
+        self.requests.lock().unwrap().push(request);
+        reply
+    }
+}
+
+/// The running server; stops when dropped.
+pub(crate) struct ModelServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for ModelServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelServer").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl ModelServer {
+    /// A server that plays `replies` in order and answers anything further with status 500.
+    pub(crate) fn playing(replies: impl IntoIterator<Item = Reply>) -> Self {
+        let server = Self::answering(|_| Reply::error(500, "script", "the script has ended"));
+        for reply in replies {
+            server.push(reply);
+        }
+        server
+    }
+
+    /// A server that answers by content.
+    pub(crate) fn answering(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            requests: Mutex::default(),
+            script: Box::new(script),
+        });
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let serving = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).unwrap();
+                let mut connections = JoinSet::new();
+                tokio::select! {
+                    () = async {
+                        while let Ok((stream, _)) = listener.accept().await {
+                            connections.spawn(serve(stream, Arc::clone(&serving)));
+                        }
+                    } => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { address, shared, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Plays this reply before the closure is asked again.
+    pub(crate) fn push(&self, reply: Reply) {
+        self.shared.queue.lock().unwrap().push_back(reply);
+    }
+
+    /// The base URL, for either dialect.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// All requests so far, oldest first.
+    pub(crate) fn requests(&self) -> Vec<Recorded> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for ModelServer {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // The thread may have ended by itself.
+            stop.send(()).ok();
+        }
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+/// Serves one connection until a side closes it.
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    stream.set_nodelay(true).ok();
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read(&mut stream).await {
+        let anthropic = request.is_anthropic();
+        let shape = request.schema_name().map(str::to_owned);
+        let mut reply = shared.reply(request);
+        let mut trickle = None;
+        let mut cut = false;
+        loop {
+            match reply {
+                Reply::Slow(pause, then) => {
+                    tokio::time::sleep(pause).await;
+                    reply = *then;
+                }
+                Reply::Trickle(pieces, pause, then) => {
+                    trickle = Some((pieces, pause));
+                    reply = *then;
+                }
+                Reply::Cut(then) => {
+                    cut = true;
+                    reply = *then;
+                }
+                _ => break,
+            }
+        }
+        let (status, headers, body) = match reply {
+            Reply::Close => return,
+            Reply::Reset => {
+                stream.get_ref().set_zero_linger().unwrap();
+                return;
+            }
+            Reply::Status(status, headers, body) => (status, headers, body),
+            Reply::Raw(kind, body) => (200, vec![("content-type", kind.to_owned())], body),
+            reply if anthropic => (200, Vec::new(), as_anthropic(reply, shape).to_string()),
+            reply => (200, Vec::new(), as_openai(reply).to_string()),
+        };
+        if write(stream.get_mut(), status, &headers, &body, trickle, cut).await.is_err() || cut {
+            return;
+        }
+    }
+}
+
+/// One request; nothing once the connection is closed.
+async fn read(stream: &mut BufReader<TcpStream>) -> Option<Recorded> {
+    let mut line = String::new();
+    stream.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok()?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.insert(name.to_lowercase(), value.trim().to_owned());
+    }
+    let length: usize = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(Recorded { method, path, headers, body: serde_json::from_slice(&body).unwrap_or_default() })
+}
+
+async fn write(
+    stream: &mut TcpStream,
+    status: u16,
+    headers: &[(&'static str, String)],
+    body: &str,
+    trickle: Option<(usize, Duration)>,
+    cut: bool,
+) -> std::io::Result<()> {
+    let mut head = format!("HTTP/1.1 {status} Scripted\r\n");
+    if !headers.iter().any(|(name, _)| *name == "content-type") {
+        head.push_str("content-type: application/json\r\n");
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let body = body.as_bytes();
+    let Some((pieces, pause)) = trickle else {
+        head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+        let sent = if cut { body.len() / 2 } else { body.len() };
+        let mut message = head.into_bytes();
+        message.extend(body.iter().take(sent));
+        return stream.write_all(&message).await;
+    };
+    head.push_str("transfer-encoding: chunked\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    for chunk in body.chunks(body.len().div_ceil(pieces.max(1)).max(1)) {
+        tokio::time::sleep(pause).await;
+        stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes()).await?;
+        stream.write_all(chunk).await?;
+        stream.write_all(b"\r\n").await?;
+        if cut {
+            return Ok(());
+        }
+    }
+    stream.write_all(b"0\r\n\r\n").await
+}
+
+fn as_openai(reply: Reply) -> Value {
+    let (message, finish) = match reply {
+        Reply::Answer(value) => (json!({ "content": value.to_string() }), "stop"),
+        Reply::Text(text) => (json!({ "content": text }), "stop"),
+        Reply::Parts(parts) => {
+            let parts: Vec<Value> =
+                parts.into_iter().map(|text| json!({ "type": "text", "text": text })).collect();
+            (json!({ "content": parts }), "stop")
+        }
+        Reply::Refusal(text) => (json!({ "content": null, "refusal": text }), "stop"),
+        Reply::Truncated(text) => (json!({ "content": text }), "length"),
+        _ => (json!({ "content": null }), "stop"),
+    };
+    json!({
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "model": "scripted-1",
+        "choices": [{ "index": 0, "message": message, "finish_reason": finish }],
+        "usage": { "prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18 },
+    })
+}
+
+fn as_anthropic(reply: Reply, shape: Option<String>) -> Value {
+    let text = |text: String| json!({ "type": "text", "text": text });
+    let (content, stop) = match (reply, shape) {
+        (Reply::Answer(value), Some(name)) => {
+            let call = json!({ "type": "tool_use", "id": "toolu_1", "name": name, "input": value });
+            (vec![call], "tool_use")
+        }
+        (Reply::Answer(value), None) => (vec![text(value.to_string())], "end_turn"),
+        (Reply::Text(words), _) => (vec![text(words)], "end_turn"),
+        (Reply::Parts(parts), _) => (parts.into_iter().map(text).collect(), "end_turn"),
+        (Reply::Refusal(words), _) => (vec![text(words)], "refusal"),
+        (Reply::Truncated(words), _) => (vec![text(words)], "max_tokens"),
+        _ => (Vec::new(), "end_turn"),
+    };
+    json!({
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "scripted-1",
+        "content": content,
+        "stop_reason": stop,
+        "usage": { "input_tokens": 11, "output_tokens": 7 },
+    })
+}

@@ -13,7 +13,7 @@ use sentrix::model::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model_server::{ModelServer, Reply};
+use crate::model_server::{ModelServer, Recorded, Reply};
 
 const KEY: &str = "sk-test-0123456789abcdefghij";
 const BOTH: [Dialect; 2] = [Dialect::OpenAi, Dialect::Anthropic];
@@ -82,7 +82,7 @@ async fn requests_are_what_the_providers_document() {
         assert_eq!((answer.text.as_str(), answer.usage, answer.finish), ("hi", ONE_CALL, Finish::Stop));
         assert_eq!(answer.model, "scripted-1");
         structured::<Verdict>(&model, hello()).await.unwrap();
-        let sent: Vec<Value> = server.requests().iter().map(|request| request.masked()).collect();
+        let sent: Vec<Value> = server.requests().iter().map(Recorded::masked).collect();
         insta::assert_json_snapshot!(format!("{label}_requests"), sent);
     }
 }
@@ -219,9 +219,10 @@ async fn no_call_waits_for_ever() {
 
 #[tokio::test]
 async fn a_server_that_is_gone_is_no_connection() {
-    let server = ModelServer::playing([]);
-    let url = server.url();
-    drop(server);
+    // Bound and not listening: refuses, and no other test can get the port.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
     let error = Client::new(settings(Dialect::OpenAi, &url)).complete(hello()).await.unwrap_err();
     assert!(matches!(&error.kind, Kind::Connect(why) if why.contains("refused")), "{error}");
     assert_eq!(error.attempts, 3);
@@ -278,6 +279,9 @@ async fn keys_never_show() {
         .with_ansi(false)
         .with_writer(log.clone())
         .finish();
+    // With a single dispatcher, tracing asks only the thread that meets a callsite first whether it is wanted,
+    // and that may be another test's.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let guard = tracing::subscriber::set_default(subscriber);
     for dialect in BOTH {
         let echo = format!("Incorrect API key provided: {KEY}, or was it sk-test-01*****hij. Bearer {KEY}");

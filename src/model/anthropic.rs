@@ -87,3 +87,37 @@ fn read(asked: &Asked<'_>, body: &Value, usage: Usage) -> Result<ChatAnswer, Mod
     }
     Ok(ChatAnswer { text, structured, usage, finish, model: asked.answered_by(body) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_is_the_call_of_our_own_tool() {
+        let response = json!({
+            "model": "claude-x",
+            "content": [
+                { "type": "thinking", "thinking": "hm" },
+                { "type": "text", "text": "Let me see." },
+                { "type": "tool_use", "id": "1", "name": "other", "input": { "a": 1 } },
+                { "type": "tool_use", "id": "2", "name": "verdict", "input": { "a": 2 } },
+            ],
+            "stop_reason": "tool_use",
+            "usage": { "input_tokens": 1, "cache_read_input_tokens": 10, "output_tokens": 3 },
+        });
+        let (answer, usage) = answer(&Asked::of("h", Some("verdict")), &response);
+        let answer = answer.unwrap();
+        assert_eq!(usage, Usage { input_tokens: 11, output_tokens: 3 });
+        assert_eq!((answer.structured, answer.finish), (Some(json!({ "a": 2 })), Finish::Tool));
+        assert_eq!(answer.text, r#"{"a":2}"#);
+        assert_eq!(super::answer(&Asked::of("h", None), &response).0.unwrap().text, "Let me see.");
+    }
+
+    #[test]
+    fn a_call_that_was_cut_off_is_no_answer() {
+        let call = json!({ "type": "tool_use", "id": "1", "name": "verdict", "input": {} });
+        let response = json!({ "content": [call], "stop_reason": "max_tokens" });
+        let (answer, _) = answer(&Asked::of("h", Some("verdict")), &response);
+        assert_eq!(answer, Err(ModelErrorKind::Truncated { max_tokens: 9 }));
+    }
+}

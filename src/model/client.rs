@@ -40,6 +40,11 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    #[cfg(test)]
+    pub(super) fn of<'a>(host: &'a str, output: Option<&'a str>) -> Asked<'a> {
+        Asked { model: "m", host, max_tokens: 9, output, key: None }
+    }
+
     /// A provider's words as they may be shown.
     pub(super) fn said(&self, words: &str) -> String {
         verdict::said(words, self.key)

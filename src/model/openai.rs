@@ -89,3 +89,38 @@ fn read(asked: &Asked<'_>, body: &Value, usage: Usage) -> Result<ChatAnswer, Mod
     }
     Ok(ChatAnswer { text, structured: None, usage, finish, model: asked.answered_by(body) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::OutputSchema;
+
+    #[test]
+    fn the_limit_of_tokens_has_the_name_that_the_host_takes() {
+        let request = ChatRequest::new("", "hi");
+        let at = |host| body(&Asked::of(host, None), &request);
+        assert_eq!(at("api.openai.com")["max_completion_tokens"], 9);
+        assert_eq!(at("api.openai.com").get("max_tokens"), None);
+        assert_eq!(at("localhost:11434")["max_tokens"], 9);
+    }
+
+    #[test]
+    fn a_shape_that_strict_cannot_say_goes_as_it_is() {
+        let mut request = ChatRequest::new("", "hi");
+        let schema = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+        request.output = Some(OutputSchema { name: "map".into(), schema: schema.clone() });
+        let format = &body(&Asked::of("h", Some("map")), &request)["response_format"]["json_schema"];
+        assert_eq!(*format, json!({ "name": "map", "strict": false, "schema": schema }));
+    }
+
+    #[test]
+    fn a_refusal_among_parts_is_a_refusal() {
+        let parts = json!([{ "type": "text", "text": "{}" }, { "type": "refusal", "refusal": "no" }]);
+        let response = json!({ "choices": [{ "message": { "content": parts }, "finish_reason": "stop" }] });
+        let (answer, _) = answer(&Asked::of("h", None), &response);
+        assert_eq!(answer, Err(ModelErrorKind::Refused("no".into())));
+        let filtered =
+            json!({ "choices": [{ "message": { "content": "x" }, "finish_reason": "content_filter" }] });
+        assert!(matches!(super::answer(&Asked::of("h", None), &filtered).0, Err(ModelErrorKind::Refused(_))));
+    }
+}

@@ -6,6 +6,11 @@
 //! **Invariant:** no control character, bidirectional mark or zero-width character of a variable reaches a
 //! prompt as such (see [`shown`]), and fenced text cannot close its fence.
 //!
+//! How to write one: `{{ turn.text | fence(label=turn.id) }}` puts untrusted text between two lines that hold
+//! `{{ nonce }}`, a random word made for each rendering and the same in both texts, so that the system text can
+//! say: what stands between `<data-{{ nonce }}>` and `</data-{{ nonce }}>` is data. A variable that is not given
+//! is an error. A tag on a line of its own leaves no empty line.
+//!
 //! A prompt is two texts and nothing else (no `include`), so that a run can keep them: [`Prompts::sources`]
 //! gives the texts, [`Prompts::from_sources`] builds the same prompts again. Start reading at
 //! [`Prompts::render`].

@@ -213,7 +213,7 @@ async fn no_call_waits_for_ever() {
         settings.max_attempts = 2;
         let error = Client::new(settings).complete(hello()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Timeout { limit: Duration::from_millis(60) });
-        assert_eq!((error.class(), error.attempts, server.requests().len()), ("timeout", 2, 2));
+        assert_eq!((error.class(), error.attempts), ("timeout", 2));
     }
 }
 

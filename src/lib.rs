@@ -2,6 +2,7 @@
 
 pub mod case;
 pub mod clock;
+pub mod engine;
 pub mod graph;
 pub mod id;
 pub mod model;

@@ -67,6 +67,8 @@ struct Channel {
     span: Range<usize>,
     /// The type, unless it was a fault: then nothing more is said about it.
     ty: Option<Type>,
+    /// Whether it has a value before the first write, or was meant to.
+    given: bool,
 }
 
 impl Scope<'_> {

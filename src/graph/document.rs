@@ -96,12 +96,11 @@ impl<'d> Table<'d> {
         faults: &mut Vec<Fault>,
     ) -> Slot<u32> {
         let Some((_, value)) = self.get(key) else { return Slot::Absent };
-        match integer(value.get_ref()) {
-            Some(number) => in_range(key, number, value.span(), range, faults),
-            None => {
-                faults.push(self.wrong_type(key, "a whole number", value));
-                Slot::Broken
-            }
+        if let Some(number) = integer(value.get_ref()) {
+            in_range(key, number, value.span(), range, faults)
+        } else {
+            faults.push(self.wrong_type(key, "a whole number", value));
+            Slot::Broken
         }
     }
 
@@ -135,15 +134,12 @@ impl<'d> Table<'d> {
         faults: &mut Vec<Fault>,
     ) -> Slot<Table<'d>> {
         let Some((name, value)) = self.get(key) else { return Slot::Absent };
-        match value.get_ref() {
-            DeValue::Table(table) => {
-                let span = if value.span().is_empty() { name.span() } else { value.span() };
-                Slot::Given(Spanned::new(span.clone(), Table::new(table, title, span)))
-            }
-            _ => {
-                faults.push(self.wrong_type(key, "a table `{ … }`", value));
-                Slot::Broken
-            }
+        if let DeValue::Table(table) = value.get_ref() {
+            let span = if value.span().is_empty() { name.span() } else { value.span() };
+            Slot::Given(Spanned::new(span.clone(), Table::new(table, title, span)))
+        } else {
+            faults.push(self.wrong_type(key, "a table `{ … }`", value));
+            Slot::Broken
         }
     }
 
@@ -156,12 +152,11 @@ impl<'d> Table<'d> {
         convert: impl FnOnce(&'d DeValue<'d>) -> Option<T>,
     ) -> Slot<T> {
         let Some((_, value)) = self.get(key) else { return Slot::Absent };
-        match convert(value.get_ref()) {
-            Some(converted) => Slot::Given(Spanned::new(value.span(), converted)),
-            None => {
-                faults.push(self.wrong_type(key, wanted, value));
-                Slot::Broken
-            }
+        if let Some(converted) = convert(value.get_ref()) {
+            Slot::Given(Spanned::new(value.span(), converted))
+        } else {
+            faults.push(self.wrong_type(key, wanted, value));
+            Slot::Broken
         }
     }
 

@@ -14,11 +14,11 @@ const MAX_FAULTS: usize = 200;
 
 /// All faults of one graph file, in the order of the text.
 #[derive(Clone, thiserror::Error)]
-#[error("{count} in `{file}`", count = count(self.faults.len(), self.dropped), file = plain(&self.file))]
+#[error("{count} in `{file}`", count = count(self.list.len(), self.dropped), file = plain(&self.file))]
 pub struct Faults {
     file: String,
     text: Arc<str>,
-    faults: Vec<Fault>,
+    list: Vec<Fault>,
     dropped: usize,
 }
 
@@ -127,28 +127,28 @@ impl Faults {
         faults.dedup();
         let dropped = faults.len().saturating_sub(MAX_FAULTS);
         faults.truncate(MAX_FAULTS);
-        Err(Self { file: file.to_owned(), text: source.into(), faults, dropped })
+        Err(Self { file: file.to_owned(), text: source.into(), list: faults, dropped })
     }
 
     /// A single fault.
     pub(super) fn only(file: &str, source: &str, fault: Fault) -> Self {
-        Self { file: file.to_owned(), text: source.into(), faults: vec![fault], dropped: 0 }
+        Self { file: file.to_owned(), text: source.into(), list: vec![fault], dropped: 0 }
     }
 
     /// The faults, in the order of the text.
     pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
-        self.faults.iter()
+        self.list.iter()
     }
 
     /// How many faults there are; at least 1.
     pub fn count(&self) -> usize {
-        self.faults.len() + self.dropped
+        self.list.len() + self.dropped
     }
 
     /// The faults for programs, as `--format json` prints them.
     pub fn reports(&self) -> Vec<FaultReport> {
         let file = plain(&self.file);
-        self.faults
+        self.list
             .iter()
             .map(|fault| {
                 let mut places = fault.labels.iter().map(|label| {
@@ -180,18 +180,18 @@ impl Faults {
             .with_width(width.clamp(40, 160));
         let source = NamedSource::new(plain(&self.file), harmless(&self.text));
         let mut out = String::new();
-        for fault in &self.faults {
+        for fault in &self.list {
             let shown = Shown { fault, source: &source, length: self.text.len() };
             if handler.render_report(&mut out, &shown).is_err() {
                 // Only a broken span could bring us here; the words must not be lost with it.
-                out.push_str(&format!("{} {}\n  help: {}\n", fault.code, fault.message, fault.help));
+                out.extend([fault.code, " ", &fault.message, "\n  help: ", &fault.help, "\n"]);
             }
             out.push('\n');
         }
         if self.dropped > 0 {
-            out.push_str(&format!("… and {} more\n", self.dropped));
+            out.extend(["… and ", &self.dropped.to_string(), " more\n"]);
         }
-        out.push_str(&format!("{self}\n"));
+        out.extend([&self.to_string(), "\n"]);
         out
     }
 }
@@ -301,8 +301,8 @@ mod tests {
 
     #[test]
     fn a_place_outside_the_text_is_still_shown() {
-        for span in [0..0, 3..9, 9..3, 90..100] {
-            let faults = one("ä\n", span);
+        for (start, end) in [(0, 0), (3, 9), (9, 3), (90, 100)] {
+            let faults = one("ä\n", start..end);
             assert!(faults.render(true, 0).contains("mend it"));
             assert_eq!(faults.reports().len(), 1);
         }

@@ -64,8 +64,6 @@ pub(super) struct RawChannel {
 #[derive(Debug)]
 pub(super) struct RawNode {
     pub(super) name: Spanned<String>,
-    /// Where its table is.
-    pub(super) span: Range<usize>,
     pub(super) task: Slot<String>,
     pub(super) prompt: Slot<String>,
     pub(super) model: Slot<String>,
@@ -81,7 +79,31 @@ pub(super) struct RawNode {
     pub(super) keys: Vec<(String, Range<usize>)>,
 }
 
+impl RawChannel {
+    fn broken(name: Spanned<String>) -> Self {
+        Self { name, ty: Slot::Broken, reducer: Slot::Absent, default: Slot::Absent, input: Slot::Absent }
+    }
+}
+
 impl RawNode {
+    fn broken(name: Spanned<String>) -> Self {
+        Self {
+            name,
+            task: Slot::Broken,
+            prompt: Slot::Absent,
+            model: Slot::Absent,
+            output: Slot::Absent,
+            description: Slot::Absent,
+            each: Slot::Absent,
+            with: Vec::new(),
+            policy: RawPolicy { timeout: Slot::Absent, retry: Slot::Absent },
+            reads: Vec::new(),
+            writes: Vec::new(),
+            next: Slot::Broken,
+            keys: Vec::new(),
+        }
+    }
+
     /// Where a key of the node is; the node's name if it is not there.
     pub(super) fn key_span(&self, key: &str) -> Range<usize> {
         let place = self.keys.iter().find(|(name, _)| name == key).map(|(_, span)| span.clone());
@@ -155,8 +177,8 @@ impl GraphFile {
             }
             _ => RawPolicy { timeout: Slot::Absent, retry: Slot::Absent },
         };
-        let channels = members(&mut root, "state", faults, channel);
-        let nodes = members(&mut root, "node", faults, node);
+        let channels = members(&mut root, "state", faults, channel, RawChannel::broken);
+        let nodes = members(&mut root, "node", faults, node, RawNode::broken);
         for (key, _) in root.entries() {
             if !SECTIONS.contains(key.get_ref()) {
                 faults.push(root.unknown(key, &SECTIONS));
@@ -172,17 +194,20 @@ fn members<T>(
     section: &'static str,
     faults: &mut Vec<Fault>,
     read: impl Fn(Spanned<String>, Table<'_>, &mut Vec<Fault>) -> T,
+    broken: impl Fn(Spanned<String>) -> T,
 ) -> Vec<T> {
     let Slot::Given(table) = root.table(section, format!("[{section}]"), faults) else { return Vec::new() };
     let mut out = Vec::new();
     for (key, value) in table.get_ref().entries() {
         let title = format!("[{section}.{}]", key.get_ref());
-        match value.get_ref() {
-            DeValue::Table(inner) => {
-                let name = Spanned::new(key.span(), (*key.get_ref()).to_owned());
-                out.push(read(name, Table::new(inner, title, key.span()), faults));
-            }
-            _ => faults.push(table.get_ref().wrong_type(key.get_ref(), "a table", value)),
+        let name = Spanned::new(key.span(), (*key.get_ref()).to_owned());
+        if let DeValue::Table(inner) = value.get_ref() {
+            out.push(read(name, Table::new(inner, title, key.span()), faults));
+        } else {
+            let wanted = if section == "state" { "a table, as `{ type = \"…\" }`" } else { "a table" };
+            faults.push(table.get_ref().wrong_type(key.get_ref(), wanted, value));
+            // The name stays known, so that nothing complains about it.
+            out.push(broken(name));
         }
     }
     out
@@ -256,7 +281,6 @@ fn channel(name: Spanned<String>, mut table: Table<'_>, faults: &mut Vec<Fault>)
 fn node(name: Spanned<String>, mut table: Table<'_>, faults: &mut Vec<Fault>) -> RawNode {
     let keys = table.entries().iter().map(|(key, _)| ((*key.get_ref()).to_owned(), key.span())).collect();
     let node = RawNode {
-        span: table.span.clone(),
         task: table.string("task", faults),
         prompt: table.string("prompt", faults),
         model: table.string("model", faults),
@@ -370,21 +394,21 @@ fn next(table: &mut Table<'_>, faults: &mut Vec<Fault>) -> Slot<RawNext> {
         };
     }
     let mut arms = Vec::new();
-    for item in value.get_ref().as_array().into_iter().flatten() {
-        match item.get_ref() {
-            DeValue::Table(inner) => {
-                let title = format!("an arm of {}", table.title);
-                let raw = arm(Table::new(inner, title, item.span()), faults);
-                arms.push(Spanned::new(item.span(), raw));
-            }
-            _ => faults.push(Fault::new(
+    let items: Vec<_> = value.get_ref().as_array().into_iter().flatten().collect();
+    for (position, item) in items.iter().enumerate() {
+        let raw = if let DeValue::Table(inner) = item.get_ref() {
+            arm(Table::new(inner, format!("an arm of {}", table.title), item.span()), faults)
+        } else {
+            faults.push(Fault::new(
                 codes::BAD_NEXT,
                 item.span(),
                 "no arm",
                 format!("`next` of {} mixes arms and node names", table.title),
                 "write this one as an arm too: `{ else = \"node\" }` is taken where no condition holds",
-            )),
-        }
+            ));
+            RawArm { is_else: position + 1 == items.len(), when: Slot::Broken, to: Slot::Broken }
+        };
+        arms.push(Spanned::new(item.span(), raw));
     }
     Slot::Given(Spanned::new(value.span(), RawNext::Arms(arms)))
 }
@@ -442,12 +466,11 @@ fn strings(
     let mut out = Vec::new();
     let mut broken = false;
     for item in items {
-        match item.get_ref().as_str() {
-            Some(text) => out.push(Spanned::new(item.span(), text.to_owned())),
-            None => {
-                faults.push(table.wrong_type(key, wanted, item));
-                broken = true;
-            }
+        if let Some(text) = item.get_ref().as_str() {
+            out.push(Spanned::new(item.span(), text.to_owned()));
+        } else {
+            faults.push(table.wrong_type(key, wanted, item));
+            broken = true;
         }
     }
     if broken && out.is_empty() { Slot::Broken } else { Slot::Given(Spanned::new(value.span(), out)) }

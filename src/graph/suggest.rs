@@ -47,7 +47,7 @@ pub(super) fn list<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     let all: Vec<&str> = names.into_iter().collect();
     let mut text = all.iter().take(12).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     if all.len() > 12 {
-        text.push_str(&format!(" and {} more", all.len() - 12));
+        text.extend([" and ", &(all.len() - 12).to_string(), " more"]);
     }
     text
 }

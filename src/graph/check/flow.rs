@@ -7,7 +7,7 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graph::DiGraph;
 
 use super::Scope;
-use super::next::Edges;
+use super::next::{END, Edges};
 use super::node::Checked;
 use crate::graph::Reducer;
 use crate::graph::codes;
@@ -78,8 +78,9 @@ fn reached(ways: &[Way], start: usize) -> BTreeSet<usize> {
 
 fn unreachable(raw: &[RawNode], reached: &BTreeSet<usize>, faults: &mut Vec<Fault>) {
     for (index, node) in raw.iter().enumerate() {
-        if !reached.contains(&index) {
-            let name = node.name.get_ref();
+        let name = node.name.get_ref();
+        // A node called `end` has its own fault, and edges that seem to lead there end the branch.
+        if !reached.contains(&index) && name != END {
             faults.push(Fault::new(
                 codes::UNREACHABLE,
                 node.name.span(),
@@ -235,9 +236,8 @@ fn never_written(
     faults: &mut Vec<Fault>,
 ) {
     for (index, channel) in scope.channels.iter().enumerate() {
-        let has_value = channel.value.input
-            || channel.value.default.is_some()
-            || nodes.iter().any(|node| node.writes.iter().any(|write| write.channel == index));
+        let has_value =
+            channel.given || nodes.iter().any(|node| node.writes.iter().any(|write| write.channel == index));
         let Some(ty) = channel.ty.as_ref().filter(|_| !has_value) else { continue };
         let by_nodes = nodes.iter().zip(raw).flat_map(|(node, raw)| {
             node.reads

@@ -7,6 +7,7 @@ use toml::Spanned;
 use super::node::{Face, Read};
 use super::{Scope, value};
 use crate::graph::codes;
+use crate::graph::document::Slot;
 use crate::graph::fault::Fault;
 use crate::graph::file::{RawNode, RawParallel};
 use crate::graph::{ChannelIdx, Each, Field, Parallel, Type, suggest};
@@ -158,11 +159,20 @@ pub(super) fn reads(raw: &RawNode, scope: &Scope<'_>, face: &Face, faults: &mut 
             }
         } else if let Some((index, _)) = scope.channel(&field.name) {
             out.extend(read(field, index, face.span.clone(), scope, face, faults));
-        } else if field.required {
+        } else if field.required && !meant_as_item(raw, field, inputs) {
             faults.push(without_source(field, scope, face));
         }
     }
     out
+}
+
+/// Whether a wrong `each`, which has its own fault, may have meant to give this field.
+fn meant_as_item(raw: &RawNode, field: &Field, inputs: &[Field]) -> bool {
+    let Slot::Given(each) = &raw.each else { return !raw.each.is_absent() };
+    let Some(item) = each.get_ref().item.get() else { return true };
+    !inputs.iter().any(|input| input.name == *item.get_ref())
+        && suggest::closest(item.get_ref(), inputs.iter().map(|input| input.name.as_str()))
+            == Some(&field.name)
 }
 
 /// One field from one channel.

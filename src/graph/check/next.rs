@@ -13,7 +13,7 @@ use crate::graph::file::{RawArm, RawNext, RawNode};
 use crate::graph::{Arm, Expr, NodeIdx, suggest};
 
 /// The end of the graph, as a target.
-const END: &str = "end";
+pub(super) const END: &str = "end";
 
 /// The edges of a node.
 #[derive(Default)]
@@ -83,12 +83,11 @@ pub(super) fn check(raw: &RawNode, scope: &Scope<'_>, faults: &mut Vec<Fault>) -
 fn one_arm(arm: &Spanned<RawArm>, scope: &Scope<'_>, edges: &mut Edges, faults: &mut Vec<Fault>) -> Arm {
     let raw = arm.get_ref();
     let when = raw.when.get().filter(|_| !raw.is_else).and_then(|text| condition(text, scope, edges, faults));
-    let to = match raw.to.get() {
-        Some(list) => targets(list.get_ref(), &list.span(), scope, edges, faults),
-        None => {
-            edges.unclear = true;
-            Vec::new()
-        }
+    let to = if let Some(list) = raw.to.get() {
+        targets(list.get_ref(), &list.span(), scope, edges, faults)
+    } else {
+        edges.unclear = true;
+        Vec::new()
     };
     Arm { when, to }
 }
@@ -135,14 +134,13 @@ fn targets(
             }
             continue;
         }
-        match node_index(target, "an edge", scope, faults) {
-            Some(index) => out.push(NodeIdx(index)),
-            None => {
-                let near = suggest::closest(target.get_ref(), scope.node_names());
-                match near.and_then(|near| scope.nodes.iter().position(|name| name == near)) {
-                    Some(index) => edges.guesses.push(index),
-                    None => edges.unclear = true,
-                }
+        if let Some(index) = node_index(target, "an edge", scope, faults) {
+            out.push(NodeIdx(index));
+        } else {
+            let near = suggest::closest(target.get_ref(), scope.node_names());
+            match near.and_then(|near| scope.nodes.iter().position(|name| name == near)) {
+                Some(index) => edges.guesses.push(index),
+                None => edges.unclear = true,
             }
         }
     }
@@ -409,7 +407,7 @@ mod tests {
             let source = format!("x = {literal}\n");
             let start = value.find(wanted).unwrap();
             let span = inner_span(&source, &(4..4 + literal.len()), value, start..start + wanted.len());
-            assert_eq!(&source[span], wanted, "{literal}");
+            assert_eq!(source.get(span), Some(wanted), "{literal}");
         }
     }
 

@@ -110,20 +110,13 @@ fn kind(raw: &RawNode, scope: &Scope<'_>, faults: &mut Vec<Fault>) -> (Option<No
         (false, true) => task(raw, scope, faults),
         (true, false) => prompt(raw, scope, faults),
         (true, true) => {
-            let (help, mut fault) = (
+            faults.push(Fault::new(
+                codes::KIND,
+                raw.name.span(),
+                "neither `task` nor `prompt`",
+                format!("the node `{name}` does nothing"),
                 "add `task = \"…\"` for a Rust function, or `prompt = \"…\"` with `model` and `output` for a model",
-                None,
-            );
-            if !raw.span.is_empty() {
-                fault = Some(Fault::new(
-                    codes::KIND,
-                    raw.name.span(),
-                    "neither `task` nor `prompt`",
-                    format!("the node `{name}` does nothing"),
-                    help,
-                ));
-            }
-            faults.extend(fault);
+            ));
             (None, Face::unknown(raw))
         }
         (false, false) => {

@@ -42,6 +42,14 @@ pub(super) fn writes(raw: &RawNode, scope: &Scope<'_>, face: &Face, faults: &mut
         } else if let Some((index, _)) = scope.channel(&field.name) {
             (index, place(raw, face))
         } else {
+            // A wrong name in `writes` has its own fault, and may have meant this field.
+            let names = || outputs.iter().map(|output| output.name.as_str());
+            if raw.writes.iter().any(|(name, _)| {
+                !names().any(|known| known == name.get_ref())
+                    && suggest::closest(name.get_ref(), names()) == Some(&field.name)
+            }) {
+                continue;
+            }
             faults.push(lost(field, scope, face, place(raw, face)));
             continue;
         };
@@ -154,10 +162,16 @@ fn fan_in(raw: &RawNode, scope: &Scope<'_>, writes: &[Write], faults: &mut Vec<F
                         raw.name.get_ref(),
                         channel.value.name
                     ),
-                    format!(
-                        "make the channel a list that collects: `type = \"{}[]\"`, `reducer = \"append\"`",
-                        state::bare(&channel.value.ty)
-                    ),
+                    match state::bare(&channel.value.ty) {
+                        Type::Int | Type::Float => {
+                            "choose the reducer `sum`, `max` or `min`, or collect the numbers in a list with `append`"
+                                .to_owned()
+                        }
+                        Type::List(_) => "choose the reducer `append` or `union`".to_owned(),
+                        other => format!(
+                            "make the channel a list that collects: `type = \"{other}[]\"`, `reducer = \"append\"`"
+                        ),
+                    },
                 )
                 .also(channel.span.clone(), "its reducer is `last`")
                 .also(raw.key_span("each"), "the fan-out"),

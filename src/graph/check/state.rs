@@ -43,6 +43,7 @@ pub(super) fn channel(raw: &RawChannel, catalog: &Catalog, faults: &mut Vec<Faul
             input: raw.input.get().is_some_and(|input| *input.get_ref()),
         },
         span: raw.name.span(),
+        given: !raw.default.is_absent() || raw.input.get().map_or(!raw.input.is_absent(), |v| *v.get_ref()),
         // A channel whose reducer is unknown may take any number of writers.
         ty: ty.filter(|_| reducer.is_some()),
     }

@@ -1,0 +1,316 @@
+//! What is wrong with a graph file: every fault with its code, places and help, for people and for programs.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use serde::Serialize;
+
+use crate::text::{bounded, is_deceptive, plain};
+
+/// Most faults that are kept of one file.
+const MAX_FAULTS: usize = 200;
+
+/// All faults of one graph file, in the order of the text.
+#[derive(Clone, thiserror::Error)]
+#[error("{count} in `{file}`", count = count(self.list.len(), self.dropped), file = plain(&self.file))]
+pub struct Faults {
+    file: String,
+    text: Arc<str>,
+    list: Vec<Fault>,
+    dropped: usize,
+}
+
+/// One fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Stable code, as `G017`; `graph::explain` tells more.
+    pub code: &'static str,
+    /// What is wrong, in a sentence.
+    pub message: String,
+    /// The place, in bytes of the text, and what is there; the first is the main one.
+    pub labels: Vec<Label>,
+    /// What to do about it.
+    pub help: String,
+}
+
+/// A place in the text and what is to be said about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Byte range in the text.
+    pub span: Range<usize>,
+    /// What is there.
+    pub text: String,
+}
+
+/// A fault in a form for programs; lines and columns count from 1, columns in characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FaultReport {
+    /// Stable code.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// File name as given to `check`.
+    pub file: String,
+    /// Line of the main place.
+    pub line: usize,
+    /// Column of the main place.
+    pub column: usize,
+    /// What is at the main place.
+    pub label: String,
+    /// What to do about it.
+    pub help: String,
+    /// Other places that belong to the fault.
+    pub related: Vec<RelatedPlace>,
+}
+
+/// Another place that belongs to a fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RelatedPlace {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is there.
+    pub label: String,
+}
+
+impl Fault {
+    /// A fault at one place. Names inside the texts may be hostile: what could move a cursor is escaped.
+    pub(super) fn new(
+        code: &'static str,
+        span: Range<usize>,
+        label: impl AsRef<str>,
+        message: impl AsRef<str>,
+        help: impl AsRef<str>,
+    ) -> Self {
+        Self {
+            code,
+            message: shown(message),
+            labels: vec![Label { span, text: shown(label) }],
+            help: shown(help),
+        }
+    }
+
+    /// Adds another place.
+    #[must_use]
+    pub(super) fn also(mut self, span: Range<usize>, label: impl AsRef<str>) -> Self {
+        self.labels.push(Label { span, text: shown(label) });
+        self
+    }
+
+    /// Start of the main place.
+    pub(super) fn start(&self) -> usize {
+        self.labels.first().map_or(0, |label| label.span.start)
+    }
+}
+
+fn shown(text: impl AsRef<str>) -> String {
+    bounded(&plain(text.as_ref()), 600)
+}
+
+fn count(kept: usize, dropped: usize) -> String {
+    match kept + dropped {
+        1 => "1 fault".to_owned(),
+        n => format!("{n} faults"),
+    }
+}
+
+impl Faults {
+    /// Sorts the faults by place; none: `Ok`.
+    pub(super) fn from_list(file: &str, source: &str, mut faults: Vec<Fault>) -> Result<(), Self> {
+        if faults.is_empty() {
+            return Ok(());
+        }
+        faults.sort_by(|a, b| (a.start(), a.code, &a.message).cmp(&(b.start(), b.code, &b.message)));
+        faults.dedup();
+        let dropped = faults.len().saturating_sub(MAX_FAULTS);
+        faults.truncate(MAX_FAULTS);
+        Err(Self { file: file.to_owned(), text: source.into(), list: faults, dropped })
+    }
+
+    /// A single fault.
+    pub(super) fn only(file: &str, source: &str, fault: Fault) -> Self {
+        Self { file: file.to_owned(), text: source.into(), list: vec![fault], dropped: 0 }
+    }
+
+    /// The faults, in the order of the text.
+    pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
+        self.list.iter()
+    }
+
+    /// How many faults there are; at least 1.
+    pub fn count(&self) -> usize {
+        self.list.len() + self.dropped
+    }
+
+    /// The faults for programs, as `--format json` prints them.
+    pub fn reports(&self) -> Vec<FaultReport> {
+        let file = plain(&self.file);
+        self.list
+            .iter()
+            .map(|fault| {
+                let mut places = fault.labels.iter().map(|label| {
+                    let (line, column) = position(&self.text, label.span.start);
+                    RelatedPlace { line, column, label: label.text.clone() }
+                });
+                let main = places.next().unwrap_or(RelatedPlace { line: 1, column: 1, label: String::new() });
+                FaultReport {
+                    code: fault.code,
+                    message: fault.message.clone(),
+                    file: file.clone(),
+                    line: main.line,
+                    column: main.column,
+                    label: main.label,
+                    help: fault.help.clone(),
+                    related: places.collect(),
+                }
+            })
+            .collect()
+    }
+
+    /// The faults for people: each with `file:line:column`, the text with a mark under the place, and help.
+    /// Lines of prose are folded at `width` columns.
+    pub fn render(&self, color: bool, width: usize) -> String {
+        let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_links(false)
+            .with_context_lines(1)
+            .with_width(width.clamp(40, 160));
+        let source = NamedSource::new(plain(&self.file), harmless(&self.text));
+        let mut out = String::new();
+        for fault in &self.list {
+            let shown = Shown { fault, source: &source, length: self.text.len() };
+            if handler.render_report(&mut out, &shown).is_err() {
+                // Only a broken span could bring us here; the words must not be lost with it.
+                out.extend([fault.code, " ", &fault.message, "\n  help: ", &fault.help, "\n"]);
+            }
+            out.push('\n');
+        }
+        if self.dropped > 0 {
+            out.extend(["… and ", &self.dropped.to_string(), " more\n"]);
+        }
+        out.extend([&self.to_string(), "\n"]);
+        out
+    }
+}
+
+impl<'f> IntoIterator for &'f Faults {
+    type Item = &'f Fault;
+    type IntoIter = std::slice::Iter<'f, Fault>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false, 110))
+    }
+}
+
+/// Line and column of a byte offset; both count from 1, the column in characters.
+pub(super) fn position(source: &str, offset: usize) -> (usize, usize) {
+    let before = source.get(..source.floor_char_boundary(offset)).unwrap_or_default();
+    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+/// The text with every character that could deceive a terminal replaced by as many bytes, so that places
+/// stay where they are.
+fn harmless(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    for c in source.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            '\r' => out.push(' '),
+            c if is_deceptive(c) => out.extend(std::iter::repeat_n('?', c.len_utf8())),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A fault with its text, as miette wants it.
+struct Shown<'f> {
+    fault: &'f Fault,
+    source: &'f NamedSource<String>,
+    length: usize,
+}
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fault.fmt(f)
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.fault.message)
+    }
+}
+
+impl std::error::Error for Shown<'_> {}
+
+impl Diagnostic for Shown<'_> {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(self.fault.code))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(&self.fault.help))
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(self.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let mut main = true;
+        Some(Box::new(self.fault.labels.iter().map(move |label| {
+            let start = label.span.start.min(self.length);
+            let end = label.span.end.clamp(start, self.length);
+            let text = Some(label.text.clone());
+            if std::mem::take(&mut main) {
+                LabeledSpan::new_primary_with_span(text, start..end)
+            } else {
+                LabeledSpan::new_with_span(text, start..end)
+            }
+        })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(source: &str, span: Range<usize>) -> Faults {
+        let fault = Fault::new("G001", span, "here\u{1b}[2J", "wrong", "mend it");
+        Faults::from_list("a\u{1b}b.toml", source, vec![fault]).unwrap_err()
+    }
+
+    #[test]
+    fn nothing_from_the_text_reaches_the_terminal_raw() {
+        let text = one("x = \"\u{1b}[31m\u{202e}\"\r\ny", 4..9).render(false, 80);
+        assert!(!text.contains(['\u{1b}', '\u{202e}', '\r']), "{text:?}");
+        assert!(text.contains(":1:5]"), "{text}");
+    }
+
+    #[test]
+    fn a_place_outside_the_text_is_still_shown() {
+        for (start, end) in [(0, 0), (3, 9), (9, 3), (90, 100)] {
+            let faults = one("ä\n", start..end);
+            assert!(faults.render(true, 0).contains("mend it"));
+            assert_eq!(faults.reports().len(), 1);
+        }
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        assert_eq!(position("ab\näöü", 5), (2, 2));
+        assert_eq!(position("", 7), (1, 1));
+    }
+}

@@ -6,4 +6,5 @@ pub mod engine;
 pub mod graph;
 pub mod id;
 pub mod redact;
+pub mod store;
 pub mod text;

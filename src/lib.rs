@@ -8,4 +8,5 @@ pub mod id;
 pub mod model;
 pub mod prompt;
 pub mod redact;
+pub mod store;
 pub mod text;

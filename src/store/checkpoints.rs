@@ -1,0 +1,213 @@
+//! Logs of graph runs in SQLite.
+//!
+//! One thread owns the write connection. It takes what has come in since its last commit, from all runs, and
+//! commits it in one transaction; then it answers. Readers have connections of their own.
+//!
+//! Entries of all runs share one table, keyed by run number (upper half) and number of the entry (lower half) in
+//! one integer: a run's log lies together, grows at its end, and needs no index.
+
+mod owner;
+mod read;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use self::writer::{Op, Request, Settings};
+use super::sqlite::{self, Change, Migration, StoreError};
+use crate::clock::SharedClock;
+use crate::engine::{
+    Batch, CheckpointError, CheckpointErrorKind, Checkpointer, Claim, NewRun, Receipt, RunFilter, RunRecord,
+    RunSummary, StoredEntry,
+};
+use crate::graph::Durability;
+use crate::id::RunId;
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    name: "runs, entries and snapshots",
+    change: Change::Sql(
+        "CREATE TABLE definitions (
+            no INTEGER PRIMARY KEY, hash TEXT NOT NULL, graph TEXT NOT NULL, version INTEGER NOT NULL,
+            source TEXT NOT NULL, prompts TEXT NOT NULL
+        );
+        CREATE INDEX definitions_by_hash ON definitions (hash);
+        CREATE TABLE runs (
+            no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, definition INTEGER NOT NULL REFERENCES definitions,
+            input TEXT NOT NULL, durability TEXT NOT NULL, status TEXT NOT NULL, error TEXT,
+            created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,
+            owner_token TEXT, owner_host TEXT, owner_pid INTEGER, owner_start INTEGER, lease_until_ms INTEGER
+        );
+        -- id: the run's no in the upper 32 bits, the entry's number in the lower; kind: 0 superstep, 1 task
+        CREATE TABLE entries (
+            id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, step INTEGER NOT NULL, node TEXT, item INTEGER,
+            at_ms INTEGER NOT NULL, body TEXT NOT NULL
+        );
+        CREATE TABLE snapshots (run INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body TEXT NOT NULL);",
+    ),
+}];
+
+/// How often a run looks for its receipt before it goes to sleep: about the time of a commit that does not
+/// wait for the disk.
+const SPINS: u32 = 2_000;
+
+/// Keeps the logs of runs in a SQLite file. Several processes may use one file.
+#[derive(Debug)]
+pub struct SqliteCheckpointer {
+    path: Arc<PathBuf>,
+    clock: SharedClock,
+    /// Taken when the store is closed. Unbounded: a run has at most two requests out at a time.
+    requests: Option<mpsc::Sender<Request>>,
+    writer: Option<JoinHandle<()>>,
+    /// Requests without an answer.
+    waiting: Arc<AtomicUsize>,
+    spins: u32,
+    readers: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl SqliteCheckpointer {
+    /// Opens the file and starts its writer.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened, migrated or is of a newer program, or no thread can be started.
+    pub fn open(path: &Path, clock: SharedClock) -> Result<Self, StoreError> {
+        Self::start(path, sqlite::open(path, MIGRATIONS)?, clock)
+    }
+
+    fn start(path: &Path, connection: Connection, clock: SharedClock) -> Result<Self, StoreError> {
+        // The writer folds the log itself, after it has answered; this is the limit should it fall behind.
+        connection.pragma_update(None, "wal_autocheckpoint", 16_000).map_err(StoreError::at(path))?;
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (sender, receiver) = mpsc::channel();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let spins = if cores > 1 { SPINS } else { 0 };
+        let settings = Settings {
+            path: path.to_owned(),
+            clock: Arc::clone(&clock),
+            waiting: Arc::clone(&waiting),
+            spins,
+        };
+        let writer = thread::Builder::new()
+            .name("checkpoints".to_owned())
+            .spawn(move || writer::run(&connection, settings, &receiver))
+            .map_err(StoreError::at(path))?;
+        Ok(Self {
+            path: Arc::new(path.to_owned()),
+            clock,
+            requests: Some(sender),
+            writer: Some(writer),
+            waiting,
+            spins,
+            readers: Arc::default(),
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Sends a request that wants an answer.
+    fn ask(&self, run: RunId, durability: Durability, op: Op) -> Receipt<()> {
+        let (reply, answer) = oneshot::channel();
+        let others = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let request = Request { op, reply: Some(reply) };
+        if !self.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok()) {
+            let kind = CheckpointErrorKind::Storage("the store is closed".to_owned());
+            return Receipt::now(Err(CheckpointError { run, kind }));
+        }
+        // With others waiting too, the thread has better things to do than to look.
+        let spins = if others == 0 && durability != Durability::Power { self.spins } else { 0 };
+        Receipt::later(run, answer, spins)
+    }
+
+    /// Reads on a thread where that may block.
+    fn read<T: Send + 'static>(
+        &self,
+        run: RunId,
+        what: impl FnOnce(&Connection) -> Result<T, CheckpointErrorKind> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, CheckpointError>> {
+        let (path, readers) = (Arc::clone(&self.path), Arc::clone(&self.readers));
+        let task = move || {
+            let kept = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match kept {
+                Some(connection) => connection,
+                None => sqlite::open_reader(&path, MIGRATIONS)
+                    .map_err(|error| CheckpointErrorKind::Unreadable(read::chain(&error)))?,
+            };
+            let answer = what(&connection)?;
+            readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            Ok(answer)
+        };
+        async move {
+            let answer = tokio::task::spawn_blocking(task).await;
+            answer
+                .unwrap_or_else(|error| Err(CheckpointErrorKind::Unreadable(error.to_string())))
+                .map_err(|kind| CheckpointError { run, kind })
+        }
+        .boxed()
+    }
+}
+
+impl Checkpointer for SqliteCheckpointer {
+    fn create(&self, claim: &Claim, run: NewRun) -> Receipt<()> {
+        let durability = run.durability;
+        self.ask(claim.run, durability, Op::Create { claim: claim.clone(), run: Box::new(run) })
+    }
+
+    fn claim(&self, claim: &Claim) -> Receipt<()> {
+        self.ask(claim.run, Durability::Crash, Op::Claim { claim: claim.clone() })
+    }
+
+    fn append(&self, claim: &Claim, batch: Batch) -> Receipt<()> {
+        let durability = batch.durability;
+        self.ask(claim.run, durability, Op::Append { claim: claim.clone(), batch })
+    }
+
+    fn release(&self, claim: &Claim) {
+        if let Some(requests) = &self.requests {
+            // A closed store has released everything.
+            drop(requests.send(Request { op: Op::Release { claim: claim.clone() }, reply: None }));
+        }
+    }
+
+    fn load(&self, run: RunId) -> BoxFuture<'_, Result<RunRecord, CheckpointError>> {
+        let now_ms = self.clock.now().as_millisecond();
+        self.read(run, move |connection| read::load(connection, run, now_ms))
+    }
+
+    fn history(&self, run: RunId) -> BoxFuture<'_, Result<Vec<StoredEntry>, CheckpointError>> {
+        self.read(run, move |connection| read::history(connection, run))
+    }
+
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, CheckpointError>> {
+        let now_ms = self.clock.now().as_millisecond();
+        // A list is of no run in particular.
+        self.read(RunId::stable(&[]), move |connection| read::list(connection, &filter, now_ms))
+    }
+}
+
+impl Drop for SqliteCheckpointer {
+    /// Waits until everything that was asked for is done, and closes the file.
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!(path = %self.path.display(), "checkpoint writer panicked");
+        }
+    }
+}
+
+/// The ids of a run's entries.
+const fn entry_id(run_no: i64, seq: u32) -> i64 {
+    (run_no << 32) | seq as i64
+}

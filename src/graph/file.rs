@@ -1,6 +1,28 @@
 //! The graph file as written: every value with its place, nothing resolved yet.
 //!
 //! Flat structs, lowered by hand: serde's tags and flattening lose the places of values.
+//!
+//! ```toml
+//! [graph]
+//! name = "patrol"            # and version, description, max_steps, deadline, durability
+//! start = "assign"
+//!
+//! [defaults]                 # for nodes that do not say: timeout, retry
+//! timeout = "60s"
+//!
+//! [state]                    # type, reducer ("last"), default, input
+//! jobs  = { type = "Stream[]", default = [] }
+//! votes = { type = "Vote[]", reducer = "append", default = [] }
+//!
+//! [node.scan]
+//! task = "patrol.scan"       # or prompt with model and output
+//! each = { over = "jobs", as = "stream", max_parallel = 8 }   # a number or an `int` channel; 4
+//! with = { depth = 2 }       # fixed values of input fields
+//! reads = { votes = "old" }  # input field = channel, where the names differ
+//! writes = { cost = "_" }    # output field = channel; "_" throws it away
+//! retry = { attempts = 3, backoff = "500ms", max_backoff = "60s", on = ["transient"] }
+//! next = [{ if = "votes | length > 0", to = ["judge", "notify"] }, { else = "end" }]
+//! ```
 
 use std::ops::Range;
 use std::time::Duration;

@@ -1,12 +1,18 @@
 //! Graph files: TOML text with spans → all faults at once → a checked [`Graph`].
 //!
+//! [`check()`] reads a file against a [`Catalog`] of what the host program offers and gives a [`Graph`] or all
+//! [`Faults`]; [`draw()`] shows a graph. `engine` runs what comes out of here, `cli` shows the faults. Start
+//! reading at `check.rs`, which says what the checks assume of a run; the file format is in `file.rs`.
+//!
 //! **Invariant:** sync, and knows nothing of the engine that runs a graph.
+//! **Invariant:** no text of a graph file, however hostile, panics here or reaches a terminal unescaped.
 
 mod catalog;
 mod check;
 mod checked;
 mod codes;
 mod document;
+mod draw;
 mod expr;
 mod fault;
 mod file;
@@ -22,6 +28,7 @@ pub use checked::{
     Arm, ChannelIdx, Durability, Each, Graph, Node, NodeIdx, NodeKind, Parallel, Reducer, Retry, StateChannel,
 };
 pub use codes::{CODES, CodeInfo, explain};
+pub use draw::{Format, draw};
 pub use expr::{Expr, ExprError};
 pub use fault::{Fault, FaultReport, Faults, Label, RelatedPlace};
 pub use ty::Type;

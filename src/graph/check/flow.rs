@@ -14,6 +14,9 @@ use crate::graph::codes;
 use crate::graph::fault::Fault;
 use crate::graph::file::RawNode;
 
+/// More faults than anybody reads; pairs of writers may be many.
+const ENOUGH: usize = 1_000;
+
 /// The edges of a node for these checks: targets without conditions.
 struct Way {
     /// Nodes of each arm.
@@ -205,6 +208,9 @@ fn conflicts(
             for second in writers.iter().skip(position + 1) {
                 if !together.get(*first).is_some_and(|row| row.has(*second)) {
                     continue;
+                }
+                if faults.len() > ENOUGH {
+                    return;
                 }
                 let (Some(one), Some(two)) = (raw.get(*first), raw.get(*second)) else { continue };
                 faults.push(

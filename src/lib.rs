@@ -4,5 +4,7 @@ pub mod case;
 pub mod clock;
 pub mod graph;
 pub mod id;
+pub mod logs;
+pub mod openclaw;
 pub mod redact;
 pub mod text;

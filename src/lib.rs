@@ -1,12 +1,21 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod case;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod detect;
 pub mod engine;
 pub mod graph;
 pub mod id;
+pub mod logs;
 pub mod model;
+pub mod openclaw;
+pub mod patrol;
+pub mod police;
 pub mod prompt;
 pub mod redact;
 pub mod store;
+pub mod supervise;
 pub mod text;
+pub mod workflow;

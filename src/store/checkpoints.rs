@@ -120,7 +120,7 @@ impl SqliteCheckpointer {
         let (reply, answer) = oneshot::channel();
         let others = self.waiting.fetch_add(1, Ordering::Relaxed);
         let request = Request { op, reply: Some(reply) };
-        if !self.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok()) {
+        if self.requests.as_ref().is_none_or(|requests| requests.send(request).is_err()) {
             let kind = CheckpointErrorKind::Storage("the store is closed".to_owned());
             return Receipt::now(Err(CheckpointError { run, kind }));
         }

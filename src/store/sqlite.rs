@@ -101,7 +101,8 @@ fn open_kind(path: &Path, migrations: &[Migration]) -> Result<Connection, StoreE
     let mut connection = connect(path)?;
     patiently(|| connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())))?;
     connection.execute_batch(
-        "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;",
+        "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;
+        PRAGMA journal_size_limit = 33554432;",
     )?;
     migrate(&mut connection, migrations)?;
     Ok(connection)

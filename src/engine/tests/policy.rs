@@ -238,3 +238,49 @@ async fn a_task_has_one_key_over_retries_and_resumes() {
     assert!(keys.iter().all(|key| *key == keys[0]));
     assert_ne!(Ctx::detached().idempotency_key().to_string(), keys[0]);
 }
+
+#[tokio::test]
+async fn a_cancelled_fan_out_keeps_the_items_that_had_finished() {
+    #[derive(Deserialize, JsonSchema)]
+    struct Item {
+        x: u64,
+    }
+    #[derive(Serialize, JsonSchema)]
+    struct Out {
+        out: u64,
+    }
+    let trace = Trace::default();
+    let control = RunControl::new();
+    let (seen, stop) = (trace.clone(), control.clone());
+    let first = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let mut registry = Registry::new();
+    registry.task("demo.item", "stops the run at 6, the first time", move |_: Ctx, item: Item| {
+        seen.add(item.x.to_string());
+        let (stop, first) = (stop.clone(), Arc::clone(&first));
+        async move {
+            if item.x == 6 && first.swap(false, Ordering::Relaxed) {
+                stop.cancel();
+                std::future::pending::<()>().await;
+            }
+            Ok(Out { out: item.x })
+        }
+    });
+    let graph = GraphBuilder::new("items")
+        .input("list", "int[]")
+        .channel("out", "int[]", Reducer::Append)
+        .node(NodeBuilder::task("item", "demo.item").each("list", "x", 1).writes(["out"]))
+        .build()
+        .unwrap();
+    let graph = Arc::new(graph);
+    let (engine, store) = engine(registry);
+    let list: Vec<u64> = (0..10).collect();
+    let options = RunOptions { control, ..RunOptions::default() };
+    let part = engine.run(Arc::clone(&graph), input(json!({ "list": list })), options).await.unwrap();
+    assert_eq!((part.status, part.steps), (Outcome::Interrupted(InterruptCause::Cancelled), 0));
+    assert_eq!(part.state["out"], json!([]), "nothing is merged before the barrier");
+    assert_eq!(store.history(part.run).await.unwrap().len(), 6);
+    trace.take();
+    let done = engine.resume(part.run, |_| Ok(graph), RunOptions::default()).await.unwrap();
+    assert_eq!(done.state["out"], json!(list));
+    assert_eq!(trace.take(), ["6", "7", "8", "9"]);
+}

@@ -34,6 +34,11 @@ macro_rules! id_type {
                 Self(Uuid::new_v5(&NAMESPACE, name.as_bytes()))
             }
 
+            /// The id of these bytes, as [`Self::uuid`] gave them.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
             /// The id as a UUID.
             pub const fn uuid(self) -> Uuid {
                 self.0

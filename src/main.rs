@@ -1,2 +1,7 @@
-//! Starts Sentrix.
-fn main() {}
+//! Starts Sentrix: parse, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sentrix::cli::main()
+}

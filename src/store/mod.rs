@@ -4,9 +4,14 @@
 //! **Invariant:** every write transaction is `BEGIN IMMEDIATE` behind a patient busy handler, so that several
 //! processes on one file wait for each other instead of failing.
 //!
-//! Start reading at [`sqlite::open`]; `checkpoints.rs` keeps the logs of graph runs.
+//! Start reading at [`sqlite::open`]. `checkpoints.rs` keeps the logs of graph runs, `patrol_state.rs` what patrol has
+//! read, reviewed and flagged, `police.rs` the escalation queue and the case files; `export.rs` writes files from them.
 
 mod checkpoints;
+pub mod export;
+pub mod patrol_state;
+pub mod police;
+mod repository;
 pub mod sqlite;
 
 pub use checkpoints::SqliteCheckpointer;

@@ -78,6 +78,17 @@ pub enum StoreErrorKind {
     /// A statement failed.
     #[error("database")]
     Sql(#[from] rusqlite::Error),
+    /// Something could not be done.
+    #[error("failed to {doing}")]
+    Failed {
+        /// What.
+        doing: &'static str,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// A row holds what no program of this project wrote.
+    #[error("damaged: {0}")]
+    Damaged(String),
 }
 
 impl StoreError {

@@ -1,7 +1,21 @@
 //! Integration tests: one binary, one module a subject.
 //!
+//! - `crash`: `kill -9` at any moment, then the same outcome as an unbroken run.
+//! - `examples`: the recorded examples and the real log directory of the earlier tool.
+//! - `graphs`: graph files edited, checked, drawn, run and resumed from the outside.
+//! - `layers`: which room may use which.
 //! - `model`: models over real HTTP, against the scripted server of `tests/support/model_server.rs`.
+//! - `patrol`: the real binary on log directories, without a model.
+//! - `with_model`: the real binary with a scripted model: votes, quorum, failures.
 
+mod crash;
+mod examples;
+mod graphs;
+mod layers;
 mod model;
 #[path = "../support/model_server.rs"]
 mod model_server;
+mod patrol;
+mod with_model;
+#[path = "../support/world.rs"]
+mod world;

@@ -1,0 +1,369 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::case::Severity;
+
+/// Agentic police for OpenClaw: patrols what AI agents say and do, flags incidents and writes case files.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sentrix",
+    version,
+    max_term_width = 110,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Start with `sentrix demo`. Exit codes: 0 done, 1 done and something was found (--fail-on) or failed a \
+    check, 2 bad usage or configuration, 3 an outside service or the disk is unavailable, 70 a bug, 130 interrupted."
+)]
+pub struct Cli {
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Global {
+    /// Folder with graph files that replace the built-in ones [default: ./graphs if it exists]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub graphs_dir: Option<PathBuf>,
+    /// Folder with prompt templates that replace the built-in ones [default: ./prompts if it exists]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub prompts_dir: Option<PathBuf>,
+    /// No progress line
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub no_progress: bool,
+    /// Say more on standard error; twice for debugging
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Patrol a copy of the recorded example logs: the quickest way to see what Sentrix does
+    Demo(DemoArgs),
+    /// Scan OpenClaw's logs for incidents and raise flags
+    #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+    Patrol(PatrolArgs),
+    /// Look at flags and case files, and investigate
+    #[command(args_conflicts_with_subcommands = true)]
+    Police(PoliceArgs),
+    /// List log files, or show their last entries
+    Logs(LogsArgs),
+    /// List, check, draw, run, resume and edit workflow graphs
+    #[command(subcommand)]
+    Graph(GraphCommand),
+    /// Print a completion script for your shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the logs and stores are.
+#[derive(Clone, Debug, Args)]
+pub struct Where {
+    /// Directory with OpenClaw's logs
+    #[arg(long = "log-dir", visible_alias = "dir", value_name = "DIR", default_value = "./agent_logs")]
+    pub log_dir: PathBuf,
+    /// Directory for stores, flags and reports [default: the log directory]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs: one JSON value, stable and versioned.
+    Json,
+}
+
+/// From which severity on a flag is escalated to the police.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Escalation {
+    /// LOW and above.
+    #[value(name = "low_above")]
+    LowAbove,
+    /// MEDIUM and above.
+    #[default]
+    #[value(name = "medium_above")]
+    MediumAbove,
+    /// HIGH and above.
+    #[value(name = "high_only")]
+    HighOnly,
+}
+
+impl Escalation {
+    /// The lowest severity that is escalated.
+    pub const fn threshold(self) -> Severity {
+        match self {
+            Self::LowAbove => Severity::Low,
+            Self::MediumAbove => Severity::Medium,
+            Self::HighOnly => Severity::High,
+        }
+    }
+}
+
+/// `sentrix demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Folder for the copy of the examples, made if it is not there
+    #[arg(long = "log-dir", visible_alias = "dir", value_name = "DIR", default_value = ".sentrix/demo")]
+    pub dir: PathBuf,
+}
+
+/// `sentrix patrol`
+#[derive(Debug, Args)]
+pub struct PatrolArgs {
+    /// `sentrix patrol status`
+    #[command(subcommand)]
+    pub command: Option<PatrolCommand>,
+    /// One sweep over everything that is new, then stop
+    #[arg(long, conflicts_with = "watch", required_unless_present = "watch")]
+    pub once: bool,
+    /// Sweep again and again until Ctrl+C
+    #[arg(long)]
+    pub watch: bool,
+    /// Seconds between two looks in --watch
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval: u64,
+    /// Where the logs and stores are.
+    #[command(flatten)]
+    pub place: Where,
+    /// From which severity on flags go to the police
+    #[arg(long, value_enum, default_value_t)]
+    pub escalation: Escalation,
+    /// Raise flags only: no investigations
+    #[arg(long)]
+    pub no_police: bool,
+    /// Try turns again that were given up as unreviewed
+    #[arg(long)]
+    pub retry_unreviewed: bool,
+    /// Exit with 1 when a new flag has this severity or more
+    #[arg(long, value_name = "SEVERITY", ignore_case = true)]
+    pub fail_on: Option<Severity>,
+    /// How the outcome is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `sentrix patrol …`
+#[derive(Debug, Subcommand)]
+pub enum PatrolCommand {
+    /// Turns seen, reviewed, pending and unreviewed; flags by severity; the police's queue
+    Status {
+        /// Where the logs and stores are.
+        #[command(flatten)]
+        place: Where,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// `sentrix police`
+#[derive(Debug, Args)]
+pub struct PoliceArgs {
+    /// `sentrix police …`
+    #[command(subcommand)]
+    pub command: Option<PoliceCommand>,
+    /// What is listed.
+    #[command(flatten)]
+    pub list: PoliceList,
+}
+
+/// What `sentrix police` lists.
+#[derive(Debug, Args)]
+pub struct PoliceList {
+    /// List case files (the default)
+    #[arg(long, visible_alias = "clogs", group = "what")]
+    pub cases: bool,
+    /// List patrol flags
+    #[arg(long, visible_alias = "plogs", group = "what")]
+    pub flags: bool,
+    /// Most lines
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// Where the logs and stores are.
+    #[command(flatten)]
+    pub place: Where,
+    /// How it is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `sentrix police …`
+#[derive(Debug, Subcommand)]
+pub enum PoliceCommand {
+    /// Show a case file or a flag in full
+    Show {
+        /// Id or its first characters, of a case or a flag; 1 is the latest case
+        id: String,
+        /// Where the logs and stores are.
+        #[command(flatten)]
+        place: Where,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Investigate a flag now
+    Investigate {
+        /// Flag id or its first characters; 1 is the latest flag
+        #[arg(value_name = "FLAG_ID|N", required_unless_present = "flag_id")]
+        flag: Option<String>,
+        /// The same, as an option
+        #[arg(long, value_name = "FLAG_ID|N", conflicts_with = "flag")]
+        flag_id: Option<String>,
+        /// Where the logs and stores are.
+        #[command(flatten)]
+        place: Where,
+        /// How the case is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Go on with investigations that were interrupted: one run, or all that wait
+    Resume {
+        /// Run id or its first characters [default: all]
+        run: Option<String>,
+        /// Where the logs and stores are.
+        #[command(flatten)]
+        place: Where,
+        /// How the cases are printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// `sentrix logs`
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Show the last N entries of the newest file instead of the list of files
+    #[arg(long, value_name = "N")]
+    pub tail: Option<usize>,
+    /// Directory with OpenClaw's logs
+    #[arg(long = "log-dir", visible_alias = "dir", value_name = "DIR", default_value = "./agent_logs")]
+    pub log_dir: PathBuf,
+    /// How it is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `sentrix graph …`
+#[derive(Debug, Subcommand)]
+pub enum GraphCommand {
+    /// List the graphs and where each comes from
+    List {
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Check graph files and show every fault at once
+    Check {
+        /// Names of graphs, or paths of graph files [default: all graphs]
+        graphs: Vec<String>,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Draw a graph
+    Draw {
+        /// Name of a graph, or path of a graph file
+        graph: String,
+        /// As what
+        #[arg(long, value_enum, default_value_t)]
+        format: DrawFormat,
+        /// Write to this file instead of standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Run a graph
+    Run {
+        /// Name of a graph, or path of a graph file
+        graph: String,
+        /// Input channels as a JSON object, or @FILE to read them from a file
+        #[arg(long, value_name = "JSON|@FILE")]
+        input: Option<String>,
+        /// Where the logs and stores are.
+        #[command(flatten)]
+        place: Where,
+        /// How the outcome is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// List runs
+    Runs {
+        /// Most lines
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+        /// Where the logs and stores are.
+        #[command(flatten)]
+        place: Where,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show what a run did, step by step
+    History {
+        /// Run id or its first characters; 1 is the latest run
+        run: String,
+        /// Where the logs and stores are.
+        #[command(flatten)]
+        place: Where,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Go on with an interrupted run
+    Resume {
+        /// Run id or its first characters; 1 is the latest run
+        run: String,
+        /// Where the logs and stores are.
+        #[command(flatten)]
+        place: Where,
+        /// How the outcome is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Run the tests beside the graphs (NAME.test.toml)
+    Test {
+        /// Names of graphs, or paths of graph files [default: all graphs]
+        graphs: Vec<String>,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Write editable copies of the built-in graphs and prompts
+    Eject {
+        /// Folder that gets `graphs/` and `prompts/`
+        #[arg(default_value = ".")]
+        to: PathBuf,
+        /// Replace files that are there
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// What a graph is drawn as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DrawFormat {
+    /// For the terminal.
+    #[default]
+    Text,
+    /// For Markdown pages.
+    Mermaid,
+    /// For Graphviz.
+    Dot,
+    /// For browsers.
+    Svg,
+}

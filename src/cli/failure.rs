@@ -1,0 +1,59 @@
+//! The one map from what went wrong to an exit code.
+
+use std::process::ExitCode;
+
+/// Why a command ends without having done its work.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Bad usage or configuration: exit 2. The text is shown as it is.
+    Usage(String),
+    /// Something that an outside service or the disk did: exit 3.
+    Unavailable(anyhow::Error),
+    /// Interrupted by the user: exit 130.
+    Interrupted,
+    /// Anything else: exit 70.
+    Bug(anyhow::Error),
+}
+
+/// Done.
+pub(super) const DONE: u8 = 0;
+/// Done, and the answer is bad.
+pub(super) const BAD_ANSWER: u8 = 1;
+/// Bad usage or configuration.
+pub(super) const USAGE: u8 = 2;
+/// An outside service is unavailable.
+pub(super) const UNAVAILABLE: u8 = 3;
+/// A bug of ours.
+pub(super) const BUG: u8 = 70;
+/// Interrupted.
+pub(super) const INTERRUPTED: u8 = 130;
+
+impl Failure {
+    /// The exit code.
+    pub(super) const fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => USAGE,
+            Self::Unavailable(_) => UNAVAILABLE,
+            Self::Interrupted => INTERRUPTED,
+            Self::Bug(_) => BUG,
+        }
+    }
+
+    /// Shows what went wrong, on standard error.
+    pub(super) fn report(&self) -> ExitCode {
+        let style = anstyle::AnsiColor::Red.on_default().effects(anstyle::Effects::BOLD);
+        let (head, text) = match self {
+            Self::Usage(text) => ("error", text.clone()),
+            Self::Unavailable(error) => ("error", format!("{error:#}")),
+            Self::Interrupted => {
+                ("interrupted", String::from("what was finished is saved; run the command again to go on"))
+            }
+            Self::Bug(error) => ("bug", format!("{error:#}")),
+        };
+        super::printer::note(format_args!("{style}{head}{style:#}: {text}"));
+        ExitCode::from(self.code())
+    }
+}
+
+/// A command's outcome: the exit code of work that was done.
+pub(super) type Outcome = Result<u8, Failure>;

@@ -1,0 +1,98 @@
+//! The command line: one file a verb, each a function from arguments and [`printer`] to an exit code.
+//!
+//! **Invariant:** no policy: what is decided here is what is printed.
+
+pub mod args;
+mod demo;
+mod failure;
+mod graph;
+mod logs;
+mod patrol;
+mod police;
+mod police_show;
+mod printer;
+mod progress;
+mod runs;
+mod status;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use failure::{Failure, Outcome};
+
+use crate::config::env;
+use crate::supervise::Shutdown;
+
+/// Parses the command line, runs the command and gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are data, usage faults are not; clap knows which goes where.
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() { failure::USAGE } else { failure::DONE });
+        }
+    };
+    telemetry(cli.global.verbose);
+    match run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    let global = cli.global;
+    match cli.command {
+        Command::Completions { shell } => completions(shell),
+        Command::Logs(args) => logs::run(&args),
+        Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),
+        Command::Patrol(args) => on_runtime(async |shutdown| patrol::run(&global, args, &shutdown).await),
+        Command::Police(args) => on_runtime(async |shutdown| police::run(&global, args, &shutdown).await),
+        Command::Graph(command) => on_runtime(async |shutdown| graph::run(&global, command, &shutdown).await),
+    }
+}
+
+/// Runs a command that waits, under signals: the first drains, the second leaves at once.
+fn on_runtime(command: impl AsyncFnOnce(Shutdown) -> Outcome) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Failure::Unavailable(anyhow::Error::new(error).context("cannot start the runtime"))
+    })?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        shutdown.listen();
+        let aborted = shutdown.abort().clone();
+        tokio::select! {
+            outcome = command(shutdown) => outcome,
+            () = aborted.cancelled() => Err(Failure::Interrupted),
+        }
+    })
+}
+
+fn completions(shell: clap_complete::Shell) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "sentrix", &mut script);
+    printer::data(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(failure::DONE)
+}
+
+/// Logs to standard error: warnings, or what `SENTRIX_LOG` or `-v` ask for.
+fn telemetry(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "sentrix=info,warn",
+        _ => "sentrix=debug,info",
+    };
+    let filter = env::get(env::SENTRIX_LOG)
+        .and_then(|filter| tracing_subscriber::EnvFilter::try_new(filter).ok())
+        .unwrap_or_else(|| tracing_subscriber::EnvFilter::new(default));
+    let colour = env::get(env::NO_COLOR).is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .with_target(verbose > 1)
+        .init();
+}

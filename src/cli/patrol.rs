@@ -1,0 +1,364 @@
+//! `sentrix patrol --once|--watch`
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, json};
+
+use super::args::{Format, Global, PatrolArgs, PatrolCommand};
+use super::failure::{self, Failure, Outcome};
+use super::printer::{self, Page, bold, count, dim, severity, size};
+use super::progress::Progress;
+use super::status;
+use super::world::{DirLock, World, station_failure, store_failure, workflow_failure};
+use crate::case::{CaseFile, PatrolFlag, Severity};
+use crate::engine::{RunControl, RunFilter, RunOptions, RunStatus};
+use crate::logs;
+use crate::patrol::SweepSummary;
+use crate::police::{Concluded, Station};
+use crate::supervise::Shutdown;
+use crate::text;
+
+/// Name of the graph a sweep runs.
+const GRAPH: &str = "patrol";
+
+/// What one look at the directory came to.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// Version of this format.
+    version: u32,
+    log_dir: String,
+    /// Empty where nothing was new.
+    sweeps: Vec<SweepSummary>,
+    /// New and grown flags.
+    flags: Vec<PatrolFlag>,
+    /// Cases concluded.
+    cases: Vec<CaseFile>,
+    /// Investigations that failed, with the reason.
+    failed_investigations: BTreeMap<String, String>,
+    /// Whether it was stopped before it was done.
+    interrupted: bool,
+    /// Whether an outside service failed.
+    outside_failed: bool,
+    /// Log entries in the whole directory that could not be read.
+    unreadable_entries: u64,
+}
+
+/// Runs the verb.
+pub(super) async fn run(global: &Global, args: PatrolArgs, shutdown: &Shutdown) -> Outcome {
+    if let Some(PatrolCommand::Status { place, format }) = args.command {
+        return status::run(&place, format);
+    }
+    let world = World::open(global, &args.place)?;
+    let lock = DirLock::take(&world.paths)?;
+    if args.retry_unreviewed {
+        let again = world.patrol.store.retry_unreviewed().map_err(store_failure)?;
+        printer::note(format_args!("{} put back for review", count(again, "unreviewed turn")));
+    }
+    let progress = Progress::new(global);
+    let outcome = if args.watch {
+        watch(&world, &args, &progress, shutdown).await
+    } else {
+        let report = look(&world, &args, &progress, shutdown).await;
+        progress.clear();
+        let report = report?;
+        show(&world, &report, args.format)?;
+        Ok(exit_code(&report, args.fail_on))
+    };
+    drop(lock);
+    outcome
+}
+
+/// One look, for the demo.
+pub(super) async fn once(world: &World, global: &Global, args: &PatrolArgs, shutdown: &Shutdown) -> Outcome {
+    let lock = DirLock::take(&world.paths)?;
+    let progress = Progress::new(global);
+    let report = look(world, args, &progress, shutdown).await;
+    progress.clear();
+    let report = report?;
+    show(world, &report, args.format)?;
+    drop(lock);
+    Ok(exit_code(&report, args.fail_on))
+}
+
+async fn watch(world: &World, args: &PatrolArgs, progress: &Progress, shutdown: &Shutdown) -> Outcome {
+    if args.format == Format::Table {
+        printer::note(format_args!("watching {}; Ctrl+C stops", world.paths.logs.display()));
+    }
+    let mut worst = failure::DONE;
+    loop {
+        let report = look(world, args, progress, shutdown).await?;
+        progress.clear();
+        if !report.sweeps.is_empty() || !report.cases.is_empty() || !report.failed_investigations.is_empty() {
+            show(world, &report, args.format)?;
+        }
+        worst = worst.max(exit_code(&report, args.fail_on));
+        tokio::select! {
+            () = shutdown.drain().cancelled() => return Ok(worst),
+            () = tokio::time::sleep(Duration::from_secs(args.interval)) => {}
+        }
+    }
+}
+
+/// Options of a run that stops between supersteps on the first signal.
+fn options(progress: &Progress, what: &str, shutdown: &Shutdown) -> RunOptions {
+    let control = RunControl::under(shutdown.abort());
+    let on_drain = control.clone();
+    let drain = shutdown.drain().clone();
+    shutdown.spawn("drain", crate::supervise::TaskKind::Optional, async move {
+        drain.cancelled().await;
+        on_drain.drain();
+        Ok::<(), std::convert::Infallible>(())
+    });
+    RunOptions { control, events: Some(progress.follow(what)), ..RunOptions::default() }
+}
+
+async fn look(
+    world: &World,
+    args: &PatrolArgs,
+    progress: &Progress,
+    shutdown: &Shutdown,
+) -> Result<Report, Failure> {
+    let mut report =
+        Report { version: 1, log_dir: world.paths.logs.display().to_string(), ..Report::default() };
+    // A sweep that was cut off goes on where it was, before a new one starts.
+    let cut_off = RunFilter { graph: Some(GRAPH.into()), limit: Some(16), ..RunFilter::default() };
+    for run in world.host.runs(cut_off).await.map_err(workflow_failure)? {
+        if !matches!(run.status, RunStatus::Running | RunStatus::Interrupted) {
+            continue;
+        }
+        progress.say("going on with the sweep that was cut off");
+        match world.host.resume(run.run, options(progress, "patrol", shutdown)).await {
+            Ok(outcome) => take(&mut report, outcome),
+            // What it would have reviewed is pending still: the next sweep does it.
+            Err(error) => tracing::warn!(run_id = %run.run, %error, "a sweep that was cut off cannot go on"),
+        }
+    }
+    if !report.interrupted && has_work(world)? {
+        let mut input = Map::new();
+        input.insert("request".into(), json!({ "log_dir": world.paths.logs.display().to_string() }));
+        let outcome = world
+            .host
+            .run(GRAPH, input, options(progress, "patrol", shutdown))
+            .await
+            .map_err(workflow_failure)?;
+        take(&mut report, outcome);
+    }
+    if !args.no_police && !report.interrupted {
+        investigate(world, args, progress, shutdown, &mut report).await?;
+    }
+    for id in report.sweeps.iter().flat_map(|sweep| sweep.new_flags.iter().chain(&sweep.updated_flags)) {
+        if report.flags.iter().any(|known| known.flag_id == *id) {
+            continue;
+        }
+        if let Some(flag) = world.patrol.store.flag(id).map_err(store_failure)? {
+            report.flags.push(flag);
+        }
+    }
+    report.flags.sort_by(|a, b| b.consensus_severity.cmp(&a.consensus_severity));
+    report.unreadable_entries = world.patrol.store.rejected_entries().map_err(store_failure)?;
+    Ok(report)
+}
+
+fn take(report: &mut Report, outcome: crate::engine::RunOutcome) {
+    report.interrupted |= outcome.status != crate::engine::Outcome::Done;
+    let summary = outcome.state.get("summary").cloned();
+    if let Some(summary) = summary.and_then(|summary| serde_json::from_value::<SweepSummary>(summary).ok()) {
+        report.outside_failed |= summary.outside_failed;
+        report.sweeps.push(summary);
+    }
+}
+
+/// Whether there is anything to read or review. Costs one look at each file's size and time.
+fn has_work(world: &World) -> Result<bool, Failure> {
+    let store = &world.patrol.store;
+    if store.has_pending().map_err(store_failure)?
+        || store.is_outdated(&world.patrol.settings.versions).map_err(store_failure)?
+    {
+        return Ok(true);
+    }
+    let files = store.files().map_err(store_failure)?;
+    logs::changed(&world.paths.logs, &files)
+        .map(|changed| !changed.is_empty())
+        .map_err(|error| Failure::Unavailable(anyhow::Error::new(error)))
+}
+
+async fn investigate(
+    world: &World,
+    args: &PatrolArgs,
+    progress: &Progress,
+    shutdown: &Shutdown,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let station =
+        Station::open(std::sync::Arc::clone(&world.police), &world.host).map_err(station_failure)?;
+    station.escalate(args.escalation.threshold()).map_err(station_failure)?;
+    while !shutdown.drain().is_cancelled() {
+        let concluded =
+            station.next(None, options(progress, "police", shutdown)).await.map_err(station_failure)?;
+        match concluded {
+            None => break,
+            Some(Concluded::Case(case)) => report.cases.push(*case),
+            Some(Concluded::Failed { flag_id, error, outside }) => {
+                report.outside_failed |= outside;
+                report.failed_investigations.insert(flag_id, error);
+            }
+            Some(Concluded::Interrupted { .. }) => report.interrupted = true,
+        }
+    }
+    report.interrupted |= shutdown.drain().is_cancelled();
+    Ok(())
+}
+
+fn exit_code(report: &Report, fail_on: Option<Severity>) -> u8 {
+    if report.interrupted {
+        return failure::INTERRUPTED;
+    }
+    if report.outside_failed {
+        return failure::UNAVAILABLE;
+    }
+    let bad = fail_on.is_some_and(|limit| report.flags.iter().any(|flag| flag.consensus_severity >= limit));
+    if bad { failure::BAD_ANSWER } else { failure::DONE }
+}
+
+fn show(world: &World, report: &Report, format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Json => printer::json(report),
+        Format::Table => printer::data(page(world, report)),
+    }
+}
+
+fn page(world: &World, report: &Report) -> String {
+    let mut lines = Vec::new();
+    if report.sweeps.is_empty() && !report.interrupted {
+        lines.push(format!("Nothing new in {}: every turn read so far is reviewed.", report.log_dir));
+    }
+    for sweep in &report.sweeps {
+        lines.push(format!(
+            "{}  {} in {}, {} in {}",
+            bold("read     "),
+            size(sweep.read.bytes),
+            count(sweep.read.files, "file"),
+            count(sweep.read.new_turns, "new turn"),
+            count(sweep.streams, "stream"),
+        ));
+        lines.push(format!(
+            "{}  {} by {}, {}",
+            bold("reviewed "),
+            count(sweep.reviewed, "turn"),
+            count(sweep.agents, "patrol agent"),
+            if sweep.model_version == "rules" {
+                format!(
+                    "rules {} only (set OPENAI_API_KEY or ANTHROPIC_API_KEY to add a model)",
+                    sweep.ruleset_version
+                )
+            } else {
+                format!("rules {}, model {}", sweep.ruleset_version, text::plain(&sweep.model_version))
+            }
+        ));
+        if sweep.pending + sweep.unreviewed > 0 {
+            lines.push(format!(
+                "{}  {} could not be reviewed and {} pending, {} given up",
+                bold("not clean"),
+                count(sweep.pending + sweep.unreviewed, "turn"),
+                if sweep.pending == 1 { "stays".to_owned() } else { format!("{} stay", sweep.pending) },
+                sweep.unreviewed
+            ));
+            for (reason, turns) in &sweep.pending_reasons {
+                lines.push(format!("           {turns} × {}", text::plain(reason)));
+            }
+        }
+    }
+    if report.unreadable_entries > 0 {
+        lines.push(format!(
+            "{}  {} could not be read and so not reviewed (see `sentrix patrol status`)",
+            bold("unread   "),
+            count(report.unreadable_entries, "log entry")
+        ));
+    }
+    if !report.sweeps.is_empty() {
+        let by: Vec<String> = [Severity::Critical, Severity::High, Severity::Medium, Severity::Low]
+            .into_iter()
+            .filter_map(|level| {
+                let number = report.flags.iter().filter(|flag| flag.consensus_severity == level).count();
+                (number > 0).then(|| format!("{number} {}", severity(level)))
+            })
+            .collect();
+        lines.push(format!(
+            "{}  {}{}",
+            bold("flags    "),
+            if report.flags.is_empty() {
+                String::from("none")
+            } else {
+                count(report.flags.len() as u64, "flag")
+            },
+            if by.is_empty() { String::new() } else { format!(": {}", by.join(", ")) }
+        ));
+    }
+    if !report.cases.is_empty() {
+        lines.push(format!(
+            "{}  {} in {}",
+            bold("cases    "),
+            count(report.cases.len() as u64, "case file"),
+            world.paths.reports().display()
+        ));
+    }
+    for (flag, error) in &report.failed_investigations {
+        lines.push(format!("{}  flag {}: {}", bold("failed   "), short(flag), text::plain(error)));
+    }
+    if report.interrupted {
+        lines.push(String::from(
+            "Stopped; what was finished is saved, and the next patrol goes on from there.",
+        ));
+    }
+    if !report.flags.is_empty() {
+        lines.push(String::new());
+        lines.push(flag_table(&report.flags));
+        lines.push(String::new());
+        let place = place_hint(world);
+        if let Some(case) = report.cases.first() {
+            lines.push(dim(format!(
+                "Look closer: sentrix police show {}{place}",
+                short(&case.investigation_id)
+            )));
+        } else if let Some(flag) = report.flags.first() {
+            lines.push(dim(format!("Look closer: sentrix police show {}{place}", short(&flag.flag_id))));
+        }
+    }
+    lines.join("\n")
+}
+
+/// The options that name this directory again, for a command the user may copy.
+pub(super) fn place_hint(world: &World) -> String {
+    let mut out = String::new();
+    if world.paths.logs != std::path::Path::new("./agent_logs") {
+        out.push_str(&format!(" --log-dir {}", world.paths.logs.display()));
+    }
+    if world.paths.data != world.paths.logs {
+        out.push_str(&format!(" --data-dir {}", world.paths.data.display()));
+    }
+    out
+}
+
+/// The first characters of an id: enough to name it.
+pub(super) fn short(id: &str) -> String {
+    text::plain(&id.chars().take(8).collect::<String>())
+}
+
+/// Flags as a table.
+pub(super) fn flag_table(flags: &[PatrolFlag]) -> String {
+    let mut table = Page::new(&["FLAG", "SEVERITY", "CATEGORY", "AGENT", "WHAT"]);
+    for flag in flags {
+        let categories: Vec<&str> = flag.categories.iter().map(|category| category.as_str()).collect();
+        let who = if flag.stream.is_empty() { &flag.source_file } else { &flag.stream };
+        table.row([
+            short(&flag.flag_id),
+            severity(flag.consensus_severity),
+            categories.join(", "),
+            text::bounded(&text::plain(who), 24),
+            text::plain(&flag.referral_summary),
+        ]);
+    }
+    table.to_string()
+}

@@ -1,0 +1,256 @@
+//! Opens what the commands work with: stores, detectors, models, graphs.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::args::{Global, Where};
+use super::failure::Failure;
+use super::printer;
+use crate::clock;
+use crate::config::{Paths, env, folder_beside_config, model_choices};
+use crate::detect::Detectors;
+use crate::engine::{Checkpointer, Registry};
+use crate::model::Models;
+use crate::patrol::{PatrolDeps, PatrolSettings};
+use crate::police::{PoliceDeps, PoliceSettings, StationError};
+use crate::store::patrol_state::{PatrolStore, Versions};
+use crate::store::police::PoliceStore;
+use crate::store::{SqliteCheckpointer, StoreError, export};
+use crate::workflow::{Host, Library, WorkflowError};
+use crate::{patrol, police};
+
+/// Everything a command may need of one log directory.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) paths: Paths,
+    pub(super) patrol: Arc<PatrolDeps>,
+    pub(super) police: Arc<PoliceDeps>,
+    pub(super) host: Host,
+}
+
+/// Where a command's files are.
+pub(super) fn paths(place: &Where) -> Paths {
+    match &place.data_dir {
+        Some(data) => Paths::apart(&place.log_dir, data),
+        None => Paths::beside(&place.log_dir),
+    }
+}
+
+/// The graphs and prompts at hand.
+pub(super) fn library(global: &Global) -> Result<Library, Failure> {
+    let folder =
+        |given: &Option<std::path::PathBuf>, name| given.clone().or_else(|| folder_beside_config(name));
+    for given in [&global.graphs_dir, &global.prompts_dir].into_iter().flatten() {
+        if !given.is_dir() {
+            return Err(Failure::Usage(format!("{} is no folder", given.display())));
+        }
+    }
+    Library::load(
+        folder(&global.graphs_dir, "graphs").as_deref(),
+        folder(&global.prompts_dir, "prompts").as_deref(),
+    )
+    .map_err(workflow_failure)
+}
+
+impl World {
+    /// Opens the stores of a log directory, making them where they are not there yet.
+    pub(super) fn open(global: &Global, place: &Where) -> Result<Self, Failure> {
+        let paths = paths(place);
+        if !paths.logs.is_dir() {
+            return Err(Failure::Usage(format!(
+                "there is no log directory {}; give one with --log-dir, or try `sentrix demo`",
+                paths.logs.display()
+            )));
+        }
+        let library = library(global)?;
+        let (patrol_settings, police_settings, max_tokens, models) = settings()?;
+        export::private_dir(&paths.data).map_err(store_failure)?;
+        let clock = clock::system();
+        let store = Arc::new(PatrolStore::open(&paths.patrol_state()).map_err(store_failure)?);
+        let police = Arc::new(PoliceStore::open(&paths.police()).map_err(store_failure)?);
+        patrol::import_flags(&store, &paths.flags_export()).map_err(store_failure)?;
+        let detectors = Detectors::builtin().clone();
+        let patrol = Arc::new(PatrolDeps {
+            logs: paths.logs.clone(),
+            flags_export: paths.flags_export(),
+            store: Arc::clone(&store),
+            detectors: detectors.clone(),
+            models: models.clone(),
+            prompts: library.shared_prompts(),
+            settings: patrol_settings,
+            clock: Arc::clone(&clock),
+        });
+        let police = Arc::new(PoliceDeps {
+            logs: paths.logs.clone(),
+            reports: paths.reports(),
+            patrol: store,
+            police,
+            detectors,
+            models: models.clone(),
+            settings: police_settings,
+            clock: Arc::clone(&clock),
+        });
+        let mut registry = Registry::new();
+        patrol::tasks::register(&mut registry, &patrol);
+        police::tasks::register(&mut registry, &police);
+        let checkpoints =
+            SqliteCheckpointer::open(&paths.checkpoints(), Arc::clone(&clock)).map_err(store_failure)?;
+        let checkpoints: Arc<dyn Checkpointer> = Arc::new(checkpoints);
+        let host = Host::new(library, registry, models, max_tokens, Some(checkpoints), Arc::clone(&clock));
+        Ok(Self { paths, patrol, police, host })
+    }
+}
+
+/// A host that checks, draws and tests graphs: all functions are known, and no store or model is touched.
+pub(super) fn dry_host(global: &Global) -> Result<Host, Failure> {
+    let library = library(global)?;
+    let scratch = || PatrolStore::in_memory().map(Arc::new).map_err(store_failure);
+    let (patrol_settings, police_settings, ..) = settings()?;
+    let store = scratch()?;
+    let detectors = Detectors::from_packs(&[]).map_err(|error| Failure::Bug(error.into()))?;
+    let clock = clock::system();
+    let models = Models::default();
+    let patrol = Arc::new(PatrolDeps {
+        logs: Path::new("").to_owned(),
+        flags_export: Path::new("").to_owned(),
+        store: Arc::clone(&store),
+        detectors: detectors.clone(),
+        models: models.clone(),
+        prompts: library.shared_prompts(),
+        settings: patrol_settings,
+        clock: Arc::clone(&clock),
+    });
+    let police = Arc::new(PoliceDeps {
+        logs: Path::new("").to_owned(),
+        reports: Path::new("").to_owned(),
+        patrol: store,
+        police: Arc::new(PoliceStore::in_memory().map_err(store_failure)?),
+        detectors,
+        models: models.clone(),
+        settings: police_settings,
+        clock: Arc::clone(&clock),
+    });
+    let mut registry = Registry::new();
+    patrol::tasks::register(&mut registry, &patrol);
+    police::tasks::register(&mut registry, &police);
+    Ok(Host::new(library, registry, models, BTreeMap::new(), None, clock))
+}
+
+type Settings = (PatrolSettings, PoliceSettings, BTreeMap<String, u32>, Models);
+
+/// What the environment says.
+fn settings() -> Result<Settings, Failure> {
+    let choices = model_choices();
+    let model = |role: &str| {
+        choices
+            .iter()
+            .find(|choice| choice.role == role)
+            .map_or_else(|| String::from("rules"), |choice| choice.settings.model.clone())
+    };
+    let count = |variable, default: u32| {
+        env::number(variable, default, "a whole number above 0", |number| *number > 0).map_err(Failure::Usage)
+    };
+    let patrol_tokens = count(env::PATROL_MAX_TOKENS, 2_048)?;
+    let police_tokens = count(env::POLICE_MAX_TOKENS, 4_096)?;
+    let patrol = PatrolSettings {
+        confidence_threshold: env::number(
+            env::PATROL_CONFIDENCE_THRESHOLD,
+            0.6,
+            "a number from 0 to 1",
+            |number: &f64| (0.0..=1.0).contains(number),
+        )
+        .map_err(Failure::Usage)?,
+        max_tokens: patrol_tokens,
+        max_attempts: 5,
+        window_chars: 24_000,
+        versions: Versions {
+            ruleset: env::get(env::PATROL_RULESET_VERSION)
+                .unwrap_or_else(|| Detectors::builtin().ruleset_version().to_owned()),
+            model: env::get(env::PATROL_MODEL_VERSION).unwrap_or_else(|| model("patrol")),
+        },
+    };
+    let police = PoliceSettings {
+        max_turn_chars: count(env::POLICE_MAX_TURN_CHARS, 80_000)? as usize,
+        role: String::from("investigator"),
+    };
+    let max_tokens =
+        BTreeMap::from([("patrol".to_owned(), patrol_tokens), ("investigator".to_owned(), police_tokens)]);
+    let models = Models::from_settings(choices.into_iter().map(|choice| choice.settings));
+    Ok((patrol, police, max_tokens, models))
+}
+
+/// Held by whoever changes a directory's stores; the system lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub(super) struct DirLock(#[expect(dead_code, reason = "the lock lives as long as the file")] File);
+
+impl DirLock {
+    /// Takes the lock.
+    pub(super) fn take(paths: &Paths) -> Result<Self, Failure> {
+        export::private_dir(&paths.data).map_err(store_failure)?;
+        let path = paths.data.join(".sentrix.lock");
+        let fault = |source: std::io::Error| {
+            Failure::Unavailable(
+                anyhow::Error::new(source).context(format!("cannot lock {}", path.display())),
+            )
+        };
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(fault)?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0).map_err(fault)?;
+                file.rewind().map_err(fault)?;
+                write!(file, "{}", std::process::id()).map_err(fault)?;
+                Ok(Self(file))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                drop(file.read_to_string(&mut holder));
+                Err(Failure::Unavailable(anyhow::anyhow!(
+                    "another sentrix{} works in {}; wait for it or stop it",
+                    if holder.is_empty() { String::new() } else { format!(" (process {holder})") },
+                    paths.data.display()
+                )))
+            }
+            Err(TryLockError::Error(error)) => Err(fault(error)),
+        }
+    }
+}
+
+/// A store's fault as the command line shows it.
+pub(super) fn store_failure(error: StoreError) -> Failure {
+    Failure::Unavailable(anyhow::Error::new(error))
+}
+
+/// A workflow's fault as the command line shows it.
+pub(super) fn workflow_failure(error: WorkflowError) -> Failure {
+    match error {
+        WorkflowError::Faults { name, faults } => Failure::Usage(format!(
+            "graph `{name}` cannot run\n\n{}",
+            faults.render(printer::colour(), usize::from(printer::width()))
+        )),
+        WorkflowError::NoSuchGraph { .. }
+        | WorkflowError::Prompt(_)
+        | WorkflowError::Exists { .. }
+        | WorkflowError::Tests { .. } => Failure::Usage(error.to_string()),
+        error => Failure::Unavailable(anyhow::Error::new(error)),
+    }
+}
+
+/// The station's fault as the command line shows it.
+pub(super) fn station_failure(error: StationError) -> Failure {
+    match error {
+        StationError::Store(error) => store_failure(error),
+        StationError::Workflow(error) => workflow_failure(error),
+        StationError::NoSuchFlag(_) => Failure::Usage(error.to_string()),
+    }
+}

@@ -1,0 +1,135 @@
+//! From findings to evidence that may be shown: every quote is masked before it leaves this file.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::Detectors;
+use crate::case::{Evidence, Finding, Part, PartKind, Role, Turn};
+use crate::{redact, text};
+
+/// Most characters of a quote.
+const QUOTE_CHARS: usize = 240;
+/// How much is shown on each side of what was found, in bytes.
+const CONTEXT_BYTES: usize = 48;
+
+/// Where a part of a turn comes from, for people.
+pub fn place(part: &Part) -> String {
+    match &part.kind {
+        PartKind::Message => match part.role {
+            Role::System => "system message".into(),
+            Role::Assistant => "earlier answer".into(),
+            Role::Tool => "tool message".into(),
+            Role::User => "user message".into(),
+        },
+        PartKind::Thinking => "agent's thinking".into(),
+        PartKind::Text => "agent's answer".into(),
+        PartKind::Fragments => "agent's unfinished answer".into(),
+        PartKind::ToolCall { tool, .. } => format!("tool call {}", text::bounded(&text::plain(tool), 40)),
+        PartKind::ToolResult { tool, .. } if tool.is_empty() => "tool result".into(),
+        PartKind::ToolResult { tool, .. } => format!("tool result {}", text::bounded(&text::plain(tool), 40)),
+        PartKind::Spawn { .. } => "task for a subagent".into(),
+    }
+}
+
+/// What stands in `range` of a part's text and around it, secrets masked, bounded.
+pub fn quote(body: &str, sensitive: &[(Range<usize>, String)], range: Range<usize>) -> String {
+    let mut start = text::floor_boundary(body, range.start.saturating_sub(CONTEXT_BYTES));
+    let mut end = text::floor_boundary(body, range.end.saturating_add(CONTEXT_BYTES).min(body.len()));
+    // A secret that crosses the edge of the quote is taken in whole, so that it is masked whole.
+    for (span, _) in sensitive {
+        if span.start < start && start < span.end {
+            start = span.start;
+        }
+        if span.start < end && end < span.end {
+            end = span.end;
+        }
+    }
+    let mut out = String::new();
+    let mut at = start;
+    for (span, label) in sensitive.iter().filter(|(span, _)| span.start >= start && span.end <= end) {
+        if span.start < at {
+            continue;
+        }
+        out.push_str(text::slice(body, at..span.start));
+        out.push_str(&redact::mask(label, text::slice(body, span.clone())));
+        at = span.end;
+    }
+    out.push_str(text::slice(body, at..end));
+    text::bounded(&text::plain(out.trim()), QUOTE_CHARS)
+}
+
+/// Spans of a part that must be masked: what the detectors call sensitive there, and sensitive findings; sorted, and
+/// none within another.
+pub fn sensitive_spans(
+    detectors: &Detectors,
+    body: &str,
+    findings: &[&Finding],
+) -> Vec<(Range<usize>, String)> {
+    let mut spans = detectors.sensitive_spans(body);
+    for finding in findings.iter().filter(|finding| finding.sensitive) {
+        let span = finding.start..finding.end;
+        if !spans.iter().any(|(other, _)| other.start <= span.start && span.end <= other.end) {
+            spans.retain(|(other, _)| !(span.start <= other.start && other.end <= span.end));
+            spans.push((span, finding.label.clone()));
+        }
+    }
+    spans.sort_by_key(|(span, _)| (span.start, span.end));
+    spans
+}
+
+/// The evidence for findings in a turn.
+pub fn evidence(detectors: &Detectors, turn: &Turn, findings: &[Finding]) -> Vec<Evidence> {
+    let mut out = Vec::with_capacity(findings.len());
+    let mut by_part: BTreeMap<usize, Vec<&Finding>> = BTreeMap::new();
+    for finding in findings {
+        by_part.entry(finding.part).or_default().push(finding);
+    }
+    for (index, findings) in by_part {
+        let Some(part) = turn.parts.get(index) else { continue };
+        let spans = sensitive_spans(detectors, &part.text, &findings);
+        for finding in findings {
+            let value = text::slice(&part.text, finding.start..finding.end);
+            out.push(Evidence {
+                turn: turn.run_id_ts(),
+                part: index,
+                place: place(part),
+                start: finding.start,
+                end: finding.end,
+                quote: quote(&part.text, &spans, finding.start..finding.end),
+                rule: finding.rule.clone(),
+                label: finding.label.clone(),
+                category: finding.category,
+                severity: finding.severity,
+                confidence: finding.confidence,
+                fingerprint: finding.sensitive.then(|| redact::fingerprint(value)),
+            });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_never_shows_a_part_of_a_secret() {
+        let secret = "s3cr3t-".repeat(20);
+        let body = format!("the key {secret} was used by exec id");
+        let spans = vec![(8..8 + secret.len(), "token".to_owned())];
+        let at = body.find("exec").unwrap();
+        for range in [at..at + 4, 0..3, 8..8 + secret.len(), 20..30] {
+            let shown = quote(&body, &spans, range);
+            assert!(!shown.contains("cr3t-s3"), "{shown}");
+            assert!(shown.contains("[token s3cr… #"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn quotes_are_bounded_and_safe_for_a_terminal() {
+        let body = format!("{}\u{1b}[2J{}", "x".repeat(300), "y".repeat(3000));
+        let shown = quote(&body, &[], 250..2_000);
+        assert!(shown.chars().count() <= QUOTE_CHARS);
+        assert!(!shown.contains('\u{1b}'));
+    }
+}

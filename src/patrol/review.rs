@@ -1,0 +1,392 @@
+//! What a model says of turns: questions that fit, answers that count only where their quotes are found.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::sweep::PatrolDeps;
+use super::types::Lens;
+use crate::case::{Category, Evidence, FlagVote, Severity, Turn};
+use crate::detect::place;
+use crate::id::VoteId;
+use crate::model::{ChatRequest, ModelError, structured};
+use crate::{redact, text};
+
+/// How much of a long part the next segment repeats, in characters.
+const OVERLAP_CHARS: usize = 400;
+/// Most characters of an observation that is kept.
+const OBSERVATION_CHARS: usize = 600;
+
+/// What a model must answer.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(super) struct ReviewAnswer {
+    /// Every incident seen; empty where nothing is wrong.
+    pub incidents: Vec<Incident>,
+}
+
+/// One incident, as a model reports it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(super) struct Incident {
+    /// Number of the turn, as shown.
+    pub turn: u32,
+    /// Words of that turn, character by character.
+    pub quote: String,
+    /// What kind of incident it is.
+    pub category: Category,
+    /// How bad it is if true.
+    pub severity: Severity,
+    /// How sure, 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub confidence: f64,
+    /// Why, in a sentence.
+    pub observation: String,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Reviewer<'a> {
+    /// The agent, as `log_patrol_0`.
+    pub agent: &'a str,
+    /// What it looks for first.
+    pub lens: Lens,
+    /// The model's role.
+    pub role: &'a str,
+    /// The prompt template.
+    pub prompt: &'a str,
+    /// The stream's name.
+    pub stream: &'a str,
+}
+
+/// A turn on its way to a model: secrets masked already.
+#[derive(Clone, Debug)]
+pub(super) struct MaskedTurn {
+    /// The turn's row.
+    pub row: i64,
+    /// Its stable id, for vote ids.
+    pub id: String,
+    /// `runId_ts`.
+    pub run_id_ts: String,
+    /// Its run.
+    pub run_id: String,
+    /// Milliseconds since the Unix epoch.
+    pub ts: i64,
+    /// Its log file.
+    pub source_file: String,
+    /// OpenClaw's agent id, where the log says.
+    pub agent_id: Option<String>,
+    /// Each part: where it comes from, its masked text, and its length unmasked.
+    parts: Vec<MaskedPart>,
+    /// What the detectors found: label and category.
+    pub hints: Vec<(String, Category)>,
+}
+
+#[derive(Clone, Debug)]
+struct MaskedPart {
+    place: String,
+    masked: String,
+    /// For each mask: where it stands in the masked text, and where the secret stood in the original.
+    masks: Vec<(std::ops::Range<usize>, std::ops::Range<usize>)>,
+}
+
+impl MaskedPart {
+    fn of(deps: &PatrolDeps, turn_part: &crate::case::Part) -> Self {
+        let body = &turn_part.text;
+        let mut masked = String::with_capacity(body.len());
+        let mut masks = Vec::new();
+        let mut at = 0;
+        for (span, label) in deps.detectors.sensitive_spans(body) {
+            if span.start < at {
+                continue;
+            }
+            masked.push_str(text::slice(body, at..span.start));
+            let start = masked.len();
+            masked.push_str(&redact::mask(&label, text::slice(body, span.clone())));
+            masks.push((start..masked.len(), span.clone()));
+            at = span.end;
+        }
+        masked.push_str(text::slice(body, at..body.len()));
+        Self { place: place(turn_part), masked, masks }
+    }
+
+    /// Where a place of the masked text stood in the original.
+    fn original(&self, at: usize, end: bool) -> usize {
+        let mut shift = (0, 0);
+        for (masked, original) in &self.masks {
+            if at < masked.start {
+                break;
+            }
+            if at < masked.end || (end && at == masked.end) {
+                return if end { original.end } else { original.start };
+            }
+            shift = (masked.end, original.end);
+        }
+        at - shift.0 + shift.1
+    }
+}
+
+impl MaskedTurn {
+    /// Masks a turn.
+    pub(super) fn of(deps: &PatrolDeps, row: i64, turn: &Turn, hints: Vec<(String, Category)>) -> Self {
+        Self {
+            row,
+            id: turn.id.to_string(),
+            run_id_ts: turn.run_id_ts(),
+            run_id: turn.run_id.clone(),
+            ts: turn.ts,
+            source_file: turn.source_file.clone(),
+            agent_id: turn.agent_id.clone(),
+            parts: turn.parts.iter().map(|part| MaskedPart::of(deps, part)).collect(),
+            hints,
+        }
+    }
+
+    /// The first place where a quote stands: part, and start and end in the original text.
+    fn find(&self, quote: &str) -> Option<(usize, std::ops::Range<usize>)> {
+        let quote = quote.trim();
+        if quote.chars().count() < 3 {
+            return None;
+        }
+        self.parts.iter().enumerate().find_map(|(index, part)| {
+            if let Some(at) = part.masked.find(quote) {
+                let end = at + quote.len();
+                return Some((index, part.original(at, false)..part.original(end, true)));
+            }
+            // The model saw control characters as escapes; a quote with one is found in that form, and stands for
+            // the whole part.
+            let whole = 0..part.original(part.masked.len(), true);
+            crate::prompt::shown(&part.masked).contains(quote).then_some((index, whole))
+        })
+    }
+}
+
+/// One question's share of the turns: index of the turn, and the text that is shown of it.
+type Window = Vec<(usize, String)>;
+
+/// Splits turns into questions of at most `limit` characters; long parts become overlapping segments. Nothing is cut
+/// off.
+fn windows(turns: &[MaskedTurn], limit: usize) -> Vec<Window> {
+    let mut windows: Vec<Window> = Vec::new();
+    let mut current: Window = Vec::new();
+    let mut used = 0;
+    for (index, turn) in turns.iter().enumerate() {
+        for part in &turn.parts {
+            for segment in segments(&part.masked, limit / 2) {
+                let line = format!("[{}] {segment}", part.place);
+                let size = line.chars().count();
+                if used + size > limit && !current.is_empty() {
+                    windows.push(std::mem::take(&mut current));
+                    used = 0;
+                }
+                used += size;
+                current.push((index, line));
+            }
+        }
+    }
+    if !current.is_empty() {
+        windows.push(current);
+    }
+    windows
+}
+
+/// Pieces of at most `limit` characters that overlap.
+fn segments(body: &str, limit: usize) -> Vec<&str> {
+    let limit = limit.max(OVERLAP_CHARS * 2);
+    let bounds: Vec<usize> = body.char_indices().map(|(at, _)| at).chain([body.len()]).collect();
+    let chars = bounds.len() - 1;
+    let mut out = Vec::new();
+    let mut start = 0;
+    loop {
+        let end = (start + limit).min(chars);
+        let (from, to) =
+            (bounds.get(start).copied().unwrap_or(0), bounds.get(end).copied().unwrap_or(body.len()));
+        out.push(text::slice(body, from..to));
+        if end == chars {
+            return out;
+        }
+        start = end - OVERLAP_CHARS;
+    }
+}
+
+/// What a model said of turns.
+#[derive(Debug, Default)]
+pub(super) struct Sightings {
+    /// For each turn by index: the votes that are not clean, each with its evidence.
+    pub votes: Vec<(usize, FlagVote, Evidence)>,
+    /// Indices of turns whose question could not be asked or whose answer could not be read, with the reason and
+    /// whether an outside service is to blame.
+    pub failed: Vec<(usize, String, bool)>,
+}
+
+/// Asks a model about turns.
+pub(super) async fn review(deps: &PatrolDeps, reviewer: &Reviewer<'_>, turns: &[MaskedTurn]) -> Sightings {
+    let mut sightings = Sightings::default();
+    for window in windows(turns, deps.settings.window_chars) {
+        match ask(deps, reviewer, turns, &window).await {
+            Ok((answer, model)) => {
+                for incident in answer.incidents {
+                    if let Some(vote) = count(deps, reviewer, turns, &window, &incident, &model) {
+                        sightings.votes.push(vote);
+                    }
+                }
+            }
+            Err((reason, outside)) => {
+                let mut indices: Vec<usize> = window.iter().map(|(index, _)| *index).collect();
+                indices.dedup();
+                for index in indices {
+                    if !sightings.failed.iter().any(|(other, ..)| *other == index) {
+                        sightings.failed.push((index, reason.clone(), outside));
+                    }
+                }
+            }
+        }
+    }
+    sightings
+}
+
+async fn ask(
+    deps: &PatrolDeps,
+    reviewer: &Reviewer<'_>,
+    turns: &[MaskedTurn],
+    window: &Window,
+) -> Result<(ReviewAnswer, String), (String, bool)> {
+    // Text in a log cannot forge the head of a turn: it does not know this call's mark.
+    let mark = Uuid::now_v7().simple().to_string().split_off(24);
+    let mut log = String::new();
+    let mut shown = None;
+    for (index, line) in window {
+        if shown != Some(*index) {
+            let name = turns.get(*index).map_or("", |turn| turn.run_id_ts.as_str());
+            log.push_str(&format!("=== turn {index} {mark} ({})\n", text::plain(name)));
+            shown = Some(*index);
+        }
+        log.push_str(line);
+        log.push('\n');
+    }
+    let hints: Vec<Value> = window
+        .iter()
+        .map(|(index, _)| *index)
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .filter_map(|index| turns.get(index).map(|turn| (index, turn)))
+        .flat_map(|(index, turn)| {
+            turn.hints
+                .iter()
+                .map(move |(label, category)| json!({ "turn": index, "label": label, "category": category }))
+        })
+        .collect();
+    let mut vars = Map::new();
+    vars.insert("agent".into(), json!(reviewer.agent));
+    vars.insert("lens".into(), json!(reviewer.lens.as_str()));
+    vars.insert("lens_description".into(), json!(reviewer.lens.description()));
+    vars.insert("stream".into(), json!(text::plain(reviewer.stream)));
+    vars.insert("hints".into(), json!(hints));
+    vars.insert("log".into(), json!(log));
+    let rendered = deps.prompts.render(reviewer.prompt, &vars).map_err(|error| (error.to_string(), false))?;
+    let mut request = ChatRequest::new(rendered.system, rendered.user);
+    request.max_tokens = Some(deps.settings.max_tokens);
+    let model = deps
+        .models
+        .get(reviewer.role)
+        .ok_or_else(|| (format!("no model is configured for the role `{}`", reviewer.role), true))?;
+    let answer = structured::<ReviewAnswer>(model.as_ref(), request).await.map_err(|error| {
+        let outside = is_outside(&error);
+        (text::bounded(&text::plain(&error.to_string()), 300), outside)
+    })?;
+    Ok((answer.value, answer.model))
+}
+
+/// Whether an error is the service's, not the answer's.
+fn is_outside(error: &ModelError) -> bool {
+    !matches!(error.class(), "malformed" | "refused")
+}
+
+/// Turns an incident into a vote, if it counts: its turn was asked about, it is sure enough, and its quote is found.
+fn count(
+    deps: &PatrolDeps,
+    reviewer: &Reviewer<'_>,
+    turns: &[MaskedTurn],
+    window: &Window,
+    incident: &Incident,
+    model: &str,
+) -> Option<(usize, FlagVote, Evidence)> {
+    let index = incident.turn as usize;
+    let asked = window.iter().any(|(asked, _)| *asked == index);
+    let turn = turns.get(index).filter(|_| asked)?;
+    if incident.severity == Severity::Clean || incident.confidence < deps.settings.confidence_threshold {
+        return None;
+    }
+    let (part, span) = turn.find(&incident.quote)?;
+    let confidence = incident.confidence.clamp(0.0, 1.0);
+    let observation =
+        text::bounded(&text::plain(&deps.detectors.redact(&incident.observation)), OBSERVATION_CHARS);
+    let place = turn.parts.get(part).map(|part| part.place.clone()).unwrap_or_default();
+    let evidence = Evidence {
+        turn: turn.run_id_ts.clone(),
+        part,
+        place,
+        start: span.start,
+        end: span.end,
+        quote: text::bounded(&text::plain(incident.quote.trim()), 240),
+        rule: format!("lens.{}", reviewer.lens.as_str()),
+        label: incident.category.as_str().to_owned(),
+        category: incident.category,
+        severity: incident.severity,
+        confidence,
+        fingerprint: None,
+    };
+    let vote = FlagVote {
+        vote_id: VoteId::stable(&[
+            reviewer.agent,
+            reviewer.lens.as_str(),
+            &turn.id,
+            incident.category.as_str(),
+        ])
+        .to_string(),
+        source_agent: reviewer.agent.to_owned(),
+        source_file: turn.source_file.clone(),
+        severity: incident.severity,
+        confidence,
+        pii_labels_detected: Vec::new(),
+        observation,
+        timestamp: deps.now(),
+        category: Some(incident.category),
+        run_id_ts: turn.run_id_ts.clone(),
+        lens: Some(reviewer.lens.as_str().into()),
+        model: Some(model.to_owned()),
+    };
+    Some((index, vote, evidence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_overlap_and_lose_nothing() {
+        let body: String = (0..5_000).map(|n| char::from(b'a' + u8::try_from(n % 26).unwrap())).collect();
+        let parts = segments(&body, 1_000);
+        let mut joined = parts[0].to_owned();
+        for part in &parts[1..] {
+            assert!(joined.ends_with(&part[..OVERLAP_CHARS]));
+            joined.push_str(&part[OVERLAP_CHARS..]);
+        }
+        assert_eq!(joined, body);
+        assert_eq!(segments("", 1_000), [""]);
+    }
+
+    #[test]
+    fn a_place_in_masked_text_maps_back() {
+        let part = MaskedPart {
+            place: String::new(),
+            masked: "key [t #1] then [u #2] end".into(),
+            masks: vec![(4..10, 4..24), (16..22, 30..33)],
+        };
+        assert_eq!(part.original(0, false), 0);
+        assert_eq!(part.original(4, false), 4);
+        assert_eq!(part.original(6, false), 4);
+        assert_eq!(part.original(10, true), 24);
+        assert_eq!(part.original(11, false), 25);
+        assert_eq!(part.original(26, true), 37);
+    }
+}

@@ -1,0 +1,226 @@
+//! The scan of one share: detectors on every turn, then a model through the agent's lens, if there is one.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::review::{MaskedTurn, Reviewer, review};
+use super::sweep::{PatrolDeps, SharedDeps};
+use super::types::{Assignment, Contest, PendingTurn, StreamScan, TurnVerdict};
+use super::votes::detector_votes;
+use crate::case::{FlagVote, Severity, Turn};
+use crate::detect::evidence;
+use crate::engine::NodeError;
+use crate::id::VoteId;
+use crate::logs::Loader;
+use crate::store::patrol_state::StoredTurn;
+use crate::text;
+
+/// What the detectors make of a share, before any model is asked.
+#[derive(Debug, Default)]
+struct Sifted {
+    verdicts: Vec<TurnVerdict>,
+    pending: Vec<PendingTurn>,
+    /// The turns as a model may see them; empty where there is none.
+    masked: Vec<MaskedTurn>,
+    reviewed: u64,
+}
+
+/// Scans a share.
+///
+/// # Errors
+/// Where the store cannot be read; what happens to single turns is part of the answer.
+pub(super) async fn scan(
+    deps: &SharedDeps,
+    assignment: Assignment,
+    prompt: &str,
+    role: &str,
+) -> Result<StreamScan, NodeError> {
+    let with_model = deps.models.ready(role);
+    let worker = Arc::clone(deps);
+    let share = assignment.clone();
+    // Detectors are work for a core, not for the event loop.
+    let sifted =
+        tokio::task::spawn_blocking(move || sift(&worker, &share, with_model)).await.map_err(|error| {
+            NodeError::new(crate::engine::ErrorClass::Panic, format!("the detectors: {error}"))
+        })??;
+    let Sifted { mut verdicts, mut pending, masked, mut reviewed } = sifted;
+    if with_model && !masked.is_empty() {
+        let reviewer = Reviewer {
+            agent: &assignment.agent,
+            lens: assignment.lens,
+            role,
+            prompt,
+            stream: &assignment.stream,
+        };
+        let sightings = review(deps, &reviewer, &masked).await;
+        for (index, reason, outside) in sightings.failed {
+            if let Some(turn) = masked.get(index) {
+                reviewed = reviewed.saturating_sub(1);
+                pending.push(PendingTurn { turn_row: turn.row, reason, outside });
+            }
+        }
+        for (index, vote, item) in sightings.votes {
+            let Some(turn) = masked.get(index) else { continue };
+            let verdict = match verdicts.iter_mut().find(|verdict| verdict.turn_row == turn.row) {
+                Some(verdict) => verdict,
+                None => {
+                    verdicts.push(TurnVerdict {
+                        turn_row: turn.row,
+                        run_id_ts: turn.run_id_ts.clone(),
+                        run_id: turn.run_id.clone(),
+                        ts: turn.ts,
+                        source_file: turn.source_file.clone(),
+                        stream: assignment.stream.clone(),
+                        agent_id: turn.agent_id.clone(),
+                        votes: Vec::new(),
+                        evidence: Vec::new(),
+                    });
+                    let Some(verdict) = verdicts.last_mut() else { continue };
+                    verdict
+                }
+            };
+            verdict.votes.push(vote);
+            verdict.evidence.push(item);
+        }
+        // The primary agent looked at every flagged turn: where it saw nothing, that is a vote too.
+        for verdict in &mut verdicts {
+            let seen = masked.iter().find(|turn| turn.row == verdict.turn_row);
+            let failed = pending.iter().any(|turn| turn.turn_row == verdict.turn_row);
+            let voted = verdict.votes.iter().any(|vote| vote.source_agent == assignment.agent);
+            if let Some(turn) = seen
+                && !failed
+                && !voted
+            {
+                verdict.votes.push(clean_vote(deps, &reviewer, turn));
+            }
+        }
+        verdicts.sort_by_key(|verdict| verdict.turn_row);
+    }
+    Ok(StreamScan { assignment, reviewed, verdicts, pending })
+}
+
+fn sift(deps: &PatrolDeps, share: &Assignment, with_model: bool) -> Result<Sifted, NodeError> {
+    let turns = deps
+        .store
+        .pending_turns(share.stream_row, share.from, share.to)
+        .map_err(|error| NodeError::transient(&error).because(error))?;
+    let mut loader = Loader::new(&deps.logs);
+    let mut sifted = Sifted::default();
+    let at = deps.now();
+    for stored in turns {
+        match loader.load(&stored.record) {
+            Ok(turn) => {
+                // A detector that panics costs its turn, not the sweep.
+                let looked =
+                    catch_unwind(AssertUnwindSafe(|| look(deps, share, &stored, &turn, with_model, &at)));
+                if let Ok((verdict, masked)) = looked {
+                    sifted.reviewed += 1;
+                    sifted.verdicts.extend(verdict);
+                    sifted.masked.extend(masked);
+                } else {
+                    sifted.pending.push(pending(stored.row, "a detector failed on it"));
+                }
+            }
+            Err(error) => sifted.pending.push(pending(stored.row, &error.to_string())),
+        }
+    }
+    Ok(sifted)
+}
+
+fn pending(turn_row: i64, reason: &str) -> PendingTurn {
+    PendingTurn { turn_row, reason: text::bounded(&text::plain(reason), 300), outside: false }
+}
+
+fn look(
+    deps: &PatrolDeps,
+    share: &Assignment,
+    stored: &StoredTurn,
+    turn: &Turn,
+    with_model: bool,
+    at: &str,
+) -> (Option<TurnVerdict>, Option<MaskedTurn>) {
+    let findings = deps.detectors.scan(turn);
+    let evidence = evidence(&deps.detectors, turn, &findings);
+    let masked = with_model.then(|| {
+        let hints = findings.iter().map(|finding| (finding.label.clone(), finding.category)).collect();
+        MaskedTurn::of(deps, stored.row, turn, hints)
+    });
+    let verdict = (!evidence.is_empty()).then(|| TurnVerdict {
+        turn_row: stored.row,
+        run_id_ts: turn.run_id_ts(),
+        run_id: turn.run_id.clone(),
+        ts: turn.ts,
+        source_file: turn.source_file.clone(),
+        stream: share.stream.clone(),
+        agent_id: turn.agent_id.clone(),
+        votes: detector_votes(turn, &evidence, at),
+        evidence,
+    });
+    (verdict, masked)
+}
+
+/// A further agent's look at one turn. Its outcome is a vote, or the reason why there is none.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub(super) async fn contest(
+    deps: &SharedDeps,
+    contest: Contest,
+    prompt: &str,
+    role: &str,
+) -> Result<Result<TurnVerdict, PendingTurn>, NodeError> {
+    let stored = deps
+        .store
+        .turn(contest.turn_row)
+        .map_err(|error| NodeError::transient(&error).because(error))?
+        .ok_or_else(|| NodeError::permanent(format!("turn row {} is gone", contest.turn_row)))?;
+    let turn = match Loader::new(&deps.logs).load(&stored.record) {
+        Ok(turn) => turn,
+        Err(error) => return Ok(Err(pending(contest.turn_row, &error.to_string()))),
+    };
+    let hints =
+        deps.detectors.scan(&turn).iter().map(|found| (found.label.clone(), found.category)).collect();
+    let masked = [MaskedTurn::of(deps, stored.row, &turn, hints)];
+    let reviewer =
+        Reviewer { agent: &contest.agent, lens: contest.lens, role, prompt, stream: &contest.stream };
+    let sightings = review(deps, &reviewer, &masked).await;
+    if let Some((_, reason, outside)) = sightings.failed.into_iter().next() {
+        return Ok(Err(PendingTurn { turn_row: contest.turn_row, reason, outside }));
+    }
+    let (mut votes, mut evidence) = (Vec::new(), Vec::new());
+    for (_, vote, item) in sightings.votes {
+        votes.push(vote);
+        evidence.push(item);
+    }
+    if let ([], [turn]) = (votes.as_slice(), &masked) {
+        votes.push(clean_vote(deps, &reviewer, turn));
+    }
+    Ok(Ok(TurnVerdict {
+        turn_row: contest.turn_row,
+        run_id_ts: turn.run_id_ts(),
+        run_id: turn.run_id.clone(),
+        ts: turn.ts,
+        source_file: turn.source_file.clone(),
+        stream: contest.stream.clone(),
+        agent_id: turn.agent_id.clone(),
+        votes,
+        evidence,
+    }))
+}
+
+fn clean_vote(deps: &PatrolDeps, reviewer: &Reviewer<'_>, turn: &MaskedTurn) -> FlagVote {
+    FlagVote {
+        vote_id: VoteId::stable(&[reviewer.agent, reviewer.lens.as_str(), &turn.id, "clean"]).to_string(),
+        source_agent: reviewer.agent.to_owned(),
+        source_file: turn.source_file.clone(),
+        severity: Severity::Clean,
+        confidence: 1.0,
+        pii_labels_detected: Vec::new(),
+        observation: String::from("saw nothing wrong"),
+        timestamp: deps.now(),
+        category: None,
+        run_id_ts: turn.run_id_ts.clone(),
+        lens: Some(reviewer.lens.as_str().into()),
+        model: deps.models.get(reviewer.role).map(|model| model.context().model.clone()),
+    }
+}

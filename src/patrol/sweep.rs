@@ -1,0 +1,61 @@
+//! What every node of a sweep has at hand.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::clock::SharedClock;
+use crate::detect::Detectors;
+use crate::model::Models;
+use crate::prompt::Prompts;
+use crate::store::patrol_state::{PatrolStore, Versions};
+
+/// What the user decides about patrols.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PatrolSettings {
+    /// Lowest confidence, 0 to 1, that a model's vote needs to count.
+    pub confidence_threshold: f64,
+    /// Most tokens of one answer.
+    pub max_tokens: u32,
+    /// Attempts after which a turn is given up as unreviewed.
+    pub max_attempts: u32,
+    /// Most characters of log text in one question to a model.
+    pub window_chars: usize,
+    /// What the record of cleared turns names.
+    pub versions: Versions,
+}
+
+/// What the nodes of the patrol graph work with.
+#[derive(Debug)]
+pub struct PatrolDeps {
+    /// Where the log files are.
+    pub logs: PathBuf,
+    /// Where `patrol_flags.jsonl` goes.
+    pub flags_export: PathBuf,
+    /// What was read, reviewed and flagged.
+    pub store: Arc<PatrolStore>,
+    /// The deterministic tier.
+    pub detectors: Detectors,
+    /// The models, by role.
+    pub models: Models,
+    /// The prompt templates.
+    pub prompts: Arc<Prompts>,
+    /// What the user decided.
+    pub settings: PatrolSettings,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+/// Shared by every node function.
+pub(super) type SharedDeps = Arc<PatrolDeps>;
+
+impl PatrolDeps {
+    /// Now, RFC 3339 in UTC with milliseconds.
+    pub fn now(&self) -> String {
+        rfc3339(self.clock.now())
+    }
+}
+
+/// A time as RFC 3339 in UTC with milliseconds.
+pub(crate) fn rfc3339(at: jiff::Timestamp) -> String {
+    format!("{at:.3}")
+}

@@ -1,0 +1,127 @@
+//! Prompt nodes: template → question → model → an answer that fits its type.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+use crate::engine::{Ctx, ErrorClass, NodeError, PromptCall, PromptRunner, PromptTexts};
+use crate::model::{ChatRequest, ModelError, Models, OutputSchema, Retry, structured_value};
+use crate::prompt::Prompts;
+use crate::text;
+
+/// Endings of a prompt's two files.
+const HALVES: [&str; 2] = ["system", "user"];
+
+/// Answers prompt nodes with the configured models.
+#[derive(Debug)]
+pub struct ModelPrompts {
+    prompts: Arc<Prompts>,
+    models: Models,
+    schemas: BTreeMap<String, Value>,
+    max_tokens: BTreeMap<String, u32>,
+}
+
+impl ModelPrompts {
+    /// Answers with these prompts and models; `schemas` are the registered types' by name, `max_tokens` the longest
+    /// answers by role.
+    pub fn new(
+        prompts: Arc<Prompts>,
+        models: Models,
+        schemas: BTreeMap<String, Value>,
+        max_tokens: BTreeMap<String, u32>,
+    ) -> Self {
+        Self { prompts, models, schemas, max_tokens }
+    }
+
+    async fn answer(&self, call: &PromptCall) -> Result<Value, NodeError> {
+        let rendered = if let Some(kept) = kept(&call.prompt, &call.texts) {
+            // A run keeps its prompts: an edit in the meantime does not change what it asks.
+            Prompts::from_sources(&kept).and_then(|prompts| prompts.render(&call.prompt, &call.variables))
+        } else {
+            self.prompts.render(&call.prompt, &call.variables)
+        };
+        let rendered = rendered.map_err(|error| NodeError::permanent(&error).because(error))?;
+        let model = self.models.get(&call.role).ok_or_else(|| {
+            NodeError::permanent(format!("no model is configured for the role `{}`", call.role))
+        })?;
+        let schema = self
+            .schemas
+            .get(&call.output)
+            .ok_or_else(|| NodeError::permanent(format!("the type `{}` is not registered", call.output)))?;
+        let mut request = ChatRequest::new(rendered.system, rendered.user);
+        request.max_tokens = self.max_tokens.get(&call.role).copied();
+        request.output = Some(OutputSchema { name: call.output.clone(), schema: schema.clone() });
+        let answer = structured_value(model.as_ref(), request, schema).await.map_err(node_error)?;
+        Ok(answer.value)
+    }
+}
+
+impl PromptRunner for Arc<ModelPrompts> {
+    fn run(&self, _: Ctx, call: PromptCall) -> BoxFuture<'static, Result<Value, NodeError>> {
+        let runner = Arc::clone(self);
+        Box::pin(async move { runner.answer(&call).await })
+    }
+}
+
+/// A model's error as the engine takes it.
+fn node_error(error: ModelError) -> NodeError {
+    let class: ErrorClass = error.class().parse().unwrap_or(ErrorClass::Permanent);
+    let message = text::bounded(&text::plain(&error.to_string()), 500);
+    let wait = match error.retry() {
+        Retry::After(wait) => Some(wait),
+        Retry::Never | Retry::Backoff => None,
+    };
+    let node_error = NodeError::new(class, message).because(error);
+    match wait {
+        Some(wait) => node_error.retry_after(wait),
+        None => node_error,
+    }
+}
+
+/// The texts of a graph's prompts, as a run keeps them.
+pub(super) fn texts<'a>(prompts: &Prompts, names: impl Iterator<Item = &'a str>) -> PromptTexts {
+    let mut texts = PromptTexts::new();
+    for name in names {
+        if let Some((system, user)) = prompts.sources(name) {
+            for (half, text) in HALVES.into_iter().zip([system, user]) {
+                texts.insert(format!("{name}.{half}.j2"), text);
+            }
+        }
+    }
+    texts
+}
+
+fn kept(name: &str, texts: &PromptTexts) -> Option<BTreeMap<String, (String, String)>> {
+    let [system, user] = HALVES.map(|half| texts.get(&format!("{name}.{half}.j2")).cloned());
+    Some(BTreeMap::from([(name.to_owned(), (system?, user?))]))
+}
+
+/// The prompts that texts kept with a run make.
+pub(super) fn prompts_of(texts: &PromptTexts) -> Result<Prompts, crate::prompt::PromptError> {
+    let mut sources: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for (file, text) in texts {
+        if let Some(name) = file.strip_suffix(".system.j2") {
+            sources.entry(name.to_owned()).or_default().0.clone_from(text);
+        } else if let Some(name) = file.strip_suffix(".user.j2") {
+            sources.entry(name.to_owned()).or_default().1.clone_from(text);
+        }
+    }
+    Prompts::from_sources(&sources)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_prompts_are_the_prompts_that_were() {
+        let prompts = Prompts::new(&[("a/b.system.j2", "s {{ x }}"), ("a/b.user.j2", "u")], None).unwrap();
+        let texts = texts(&prompts, ["a/b", "missing"].into_iter());
+        assert_eq!(texts.len(), 2);
+        let again = prompts_of(&texts).unwrap();
+        assert_eq!(again.sources("a/b"), prompts.sources("a/b"));
+        assert_eq!(again.info("a/b").unwrap().hash, prompts.info("a/b").unwrap().hash);
+    }
+}

@@ -15,7 +15,7 @@ use memchr::{memchr, memchr_iter};
 use super::LogsError;
 use super::delta::{self, Delta};
 use super::read::RejectReason;
-use super::scan::{Entry, Scan, is_separator, scan};
+use super::scan::{Entry, Key, Scan, is_separator, scan};
 
 /// Longest entry that is read.
 pub const MAX_ENTRY: usize = 8 << 20;
@@ -294,9 +294,9 @@ fn mend(rest: &[u8], at_end: bool) -> Mend {
 }
 
 fn begins_event(bytes: &[u8]) -> bool {
-    let Some(key) = bytes.strip_prefix(b"{") else { return false };
-    let key = key.trim_ascii_start();
-    [&b"\"ts\""[..], b"\"event\"", b"\"runId\""].iter().any(|name| key.starts_with(name))
+    let name = bytes.strip_prefix(b"{").and_then(|key| key.trim_ascii_start().strip_prefix(b"\""));
+    let length = name.and_then(|name| name.iter().take(32).position(|byte| *byte == b'"'));
+    length.and_then(|length| name?.get(..length)).is_some_and(|name| Key::of(name).is_some())
 }
 
 /// The run id in an entry that cannot be read, if one is plain to see.

@@ -42,7 +42,8 @@ pub(super) enum Key {
 const KEYS: usize = Key::Messages as usize + 1;
 
 impl Key {
-    fn of(name: &[u8]) -> Option<Self> {
+    /// The key that a name is.
+    pub(super) fn of(name: &[u8]) -> Option<Self> {
         Some(match name {
             b"ts" => Self::Ts,
             b"event" => Self::Event,

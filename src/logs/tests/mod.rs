@@ -1,6 +1,7 @@
 //! The room as its callers see it: files in, turns out.
 #![expect(clippy::string_slice, clippy::format_push_string, reason = "tests may fail by panicking")]
 
+mod examples;
 mod formats;
 mod growth;
 mod hostile;

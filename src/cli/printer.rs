@@ -88,8 +88,8 @@ impl Page {
 impl fmt::Display for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = self.table.clone();
-        let taken: usize = self.widths.iter().rev().skip(1).map(|width| width + 2).sum();
-        let left = usize::from(width()).saturating_sub(taken + 2).max(16);
+        let taken: usize = self.widths.iter().rev().skip(1).map(|width| width + 3).sum();
+        let left = usize::from(width()).saturating_sub(taken + 3).max(16);
         for row in &self.rows {
             let last = row.len().saturating_sub(1);
             table.add_row(row.iter().enumerate().map(|(index, cell)| {

@@ -1,7 +1,8 @@
 //! `cargo bench --bench patrol`: one JSON line per case. Directories are generated under the system's temporary folder.
 #![expect(clippy::print_stdout, reason = "this is what a bench prints")]
 
-mod r#gen;
+#[path = "gen.rs"]
+mod generator;
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use sentrix::clock::{Clock as _, SystemClock};
 use sentrix::logs::{self, Assembler, LogsError, Reject, Sink, TurnRecord};
 
-use r#gen::{Summary, generate};
+use generator::{Summary, generate};
 
 #[derive(Default)]
 struct Counter {

@@ -18,9 +18,9 @@ use crate::openclaw::event::EventKind;
 use crate::openclaw::session::{self, Announce};
 
 /// How many runs are remembered at once.
-const MAX_RUNS: usize = 1024;
+const MAX_RUNS: usize = 512;
 /// How many are forgotten at once when there are more.
-const EVICTED: usize = 128;
+const EVICTED: usize = 64;
 /// How far behind an end a stream event may be to count as a late one of the turn that ended. OpenClaw's lines
 /// are some milliseconds out of order; a clock that was set back must not make a whole turn late.
 const LATE_MS: i64 = 60_000;

@@ -72,7 +72,7 @@ pub fn summaries(dir: &Path) -> Result<Vec<FileSummary>, LogsError> {
             last_ts: None,
             incomplete: false,
         };
-        let mut start = Position { offset: 0, unit_end: 0, skipped_from: None };
+        let mut start = Position::at(0);
         match open(dir, &file.name) {
             Ok((handle, _)) => match cut(&handle, &mut start, file.size, &mut window, &mut summary) {
                 Ok(torn) => summary.incomplete = torn.is_some(),
@@ -130,7 +130,7 @@ pub fn tail(dir: &Path, count: usize) -> Result<Vec<EventLine>, LogsError> {
         loop {
             let offset = file.size.saturating_sub(span);
             let mut last = Last { file: &file.name, wanted, lines: VecDeque::new() };
-            let mut start = Position { offset, unit_end: offset, skipped_from: None };
+            let mut start = Position::at(offset);
             match cut(&handle, &mut start, file.size, &mut window, &mut last) {
                 Ok(_) => {}
                 Err(FrameError::Logs(error)) => return Err(error),

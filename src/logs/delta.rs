@@ -23,14 +23,16 @@ pub(super) struct Delta<'a> {
 
 /// Matches `{"ts":N,"event":"assistant_text_stream","runId":"…","evtType":"text_delta","delta":"…","content":""}` and
 /// the same with a space after each colon and comma, as the earlier tool wrote it.
-pub(super) fn parse(bytes: &[u8]) -> Option<Delta<'_>> {
+///
+/// `likely` is the run id that most likely stands there: comparing is faster than looking.
+pub(super) fn parse<'a>(bytes: &'a [u8], likely: &[u8]) -> Option<Delta<'a>> {
     let rest = bytes.strip_prefix(b"{\"ts\":")?;
     if let Some(rest) = rest.strip_prefix(b" ") {
         let (ts, rest) = number(rest)?;
         let rest = rest.strip_prefix(b", \"event\": \"")?;
         let (thinking, rest) = stream(rest)?;
         let rest = rest.strip_prefix(b", \"runId\": \"")?;
-        let (run_id, rest) = plain(rest)?;
+        let (run_id, rest) = plain(rest, likely)?;
         let rest = rest.strip_prefix(b", \"evtType\": \"")?;
         let rest = kind(thinking, rest)?.strip_prefix(b", \"delta\": \"")?;
         let (text, rest) = string(rest)?;
@@ -41,7 +43,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Delta<'_>> {
     let rest = rest.strip_prefix(b",\"event\":\"")?;
     let (thinking, rest) = stream(rest)?;
     let rest = rest.strip_prefix(b",\"runId\":\"")?;
-    let (run_id, rest) = plain(rest)?;
+    let (run_id, rest) = plain(rest, likely)?;
     let rest = rest.strip_prefix(b",\"evtType\":\"")?;
     let rest = kind(thinking, rest)?.strip_prefix(b",\"delta\":\"")?;
     let (text, rest) = string(rest)?;
@@ -51,15 +53,25 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Delta<'_>> {
 
 /// Milliseconds of 13 digits: any other length is left to `scan`.
 fn number(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    let (digits, rest) = bytes.split_first_chunk::<13>()?;
-    let mut value: i64 = 0;
-    for digit in digits {
+    let (head, rest) = bytes.split_first_chunk::<8>()?;
+    let (tail, rest) = rest.split_first_chunk::<5>()?;
+    // Eight digits at once: the first is the lowest byte.
+    let eight = u64::from_le_bytes(*head);
+    let high = eight & 0xf0f0_f0f0_f0f0_f0f0;
+    let carried = eight.wrapping_add(0x0606_0606_0606_0606) & 0xf0f0_f0f0_f0f0_f0f0;
+    if high != 0x3030_3030_3030_3030 || carried != high || head.first() == Some(&b'0') {
+        return None;
+    }
+    let pairs = (eight & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(10 << 8 | 1) >> 8 & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(100 << 16 | 1) >> 16 & 0x0000_ffff_0000_ffff;
+    let mut value = fours.wrapping_mul(10_000 << 32 | 1) >> 32;
+    for digit in tail {
         if !digit.is_ascii_digit() {
             return None;
         }
-        value = value * 10 + i64::from(digit - b'0');
+        value = value * 10 + u64::from(digit - b'0');
     }
-    (value >= 1_000_000_000_000).then_some((value, rest))
+    Some((i64::try_from(value).ok()?, rest))
 }
 
 /// The event name; what follows its closing quote.
@@ -77,7 +89,13 @@ fn kind(thinking: bool, bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// A short string of printable ASCII without escapes.
-fn plain(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+#[inline]
+fn plain<'a>(bytes: &'a [u8], likely: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    if let Some(rest) = bytes.strip_prefix(likely).and_then(|rest| rest.strip_prefix(b"\""))
+        && !likely.is_empty()
+    {
+        return Some((bytes.get(..likely.len())?, rest));
+    }
     let length = bytes.iter().take(MAX_RUN_ID + 1).position(|byte| !is_plain(*byte))?;
     let (inside, rest) = bytes.split_at_checked(length)?;
     Some((inside, rest.strip_prefix(b"\"").filter(|_| !inside.is_empty())?))
@@ -94,6 +112,7 @@ fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     loop {
         let byte = *bytes.get(length)?;
         match byte {
+            b' ' | b'a'..=b'z' => length += 1,
             b'"' => break,
             b'\\' => {
                 let escape = bytes.get(length + 1)?;
@@ -125,12 +144,12 @@ mod tests {
 
     #[test]
     fn reads_both_spellings() {
-        let delta = parse(LINE.as_bytes()).unwrap();
+        let delta = parse(LINE.as_bytes(), b"67c8").unwrap();
         assert_eq!((delta.ts, delta.thinking, delta.run_id), (1_795_353_008_729, false, &b"67c88f9b"[..]));
         assert_eq!(delta.text, b"Mock \\n");
         assert_eq!(delta.length, LINE.len());
         let spaced = LINE.replace("\":", "\": ").replace(",\"", ", \"");
-        assert_eq!(parse(spaced.as_bytes()).map(|delta| delta.length), Some(spaced.len()));
+        assert_eq!(parse(spaced.as_bytes(), b"67c88f9b").map(|delta| delta.length), Some(spaced.len()));
     }
 
     #[test]
@@ -144,11 +163,11 @@ mod tests {
             LINE.replace("67c88f9b", ""),
             LINE.replace("67c88f9b", &"x".repeat(MAX_RUN_ID + 1)),
         ] {
-            assert_eq!(parse(odd.as_bytes()), None, "{odd}");
+            assert_eq!(parse(odd.as_bytes(), b"67c88f9b"), None, "{odd}");
         }
         let mut bytes = LINE.as_bytes().to_vec();
         bytes[LINE.find("Mock").unwrap()] = 0xff;
-        assert_eq!(parse(&bytes), None);
+        assert_eq!(parse(&bytes, b""), None);
     }
 
     #[test]
@@ -157,7 +176,7 @@ mod tests {
             for byte in [0_u8, b'"', b'\\', b'{', b'}', b'\n', b' ', b'9', 0x80, 0xff] {
                 let mut bytes = LINE.as_bytes().to_vec();
                 bytes[at] = byte;
-                let Some(delta) = parse(&bytes) else { continue };
+                let Some(delta) = parse(&bytes, b"67c88f9b") else { continue };
                 let Scan::Whole(entry) = scan(&bytes) else { panic!("only the matcher reads {at} {byte}") };
                 assert_eq!(entry.bytes.len(), delta.length);
                 assert_eq!(entry.raw_string(Key::Delta), Some(delta.text));

@@ -15,7 +15,10 @@ pub struct LogsError {
 
 impl fmt::Display for LogsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} `{}`", self.kind, self.path.display())
+        match &self.kind {
+            LogsErrorKind::Sink(_) => self.kind.fmt(f),
+            kind => write!(f, "{kind} `{}`", self.path.display()),
+        }
     }
 }
 
@@ -41,7 +44,7 @@ pub enum LogsErrorKind {
     #[error("read stored log state")]
     State(#[source] serde_json::Error),
     /// The sink of a read pass failed; what it said.
-    #[error("store what was read from")]
+    #[error("store what was read")]
     Sink(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 

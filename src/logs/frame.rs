@@ -14,16 +14,20 @@ use memchr::{memchr, memchr_iter};
 
 use super::LogsError;
 use super::delta::{self, Delta};
+use super::list::Skipped;
 use super::read::RejectReason;
 use super::scan::{Entry, Key, Scan, is_separator, scan};
 
 /// Longest entry that is read.
 pub const MAX_ENTRY: usize = 8 << 20;
 
-const CHUNK: usize = 256 << 10;
+/// How much is read at once; little in tests, so that every entry there meets the end of a chunk.
+const CHUNK: usize = if cfg!(test) { 512 } else { 256 << 10 };
 
-/// How often the next event is looked for within one broken line.
-const MAX_RESYNCS: usize = 64;
+/// How often the next event is looked for within one broken line: objects that are none, and places where no object
+/// could be read, which may cost the length of the line each.
+const MAX_OBJECTS: usize = 4096;
+const MAX_FAILURES: usize = 64;
 
 /// How much of an entry that cannot be read is searched for its run id.
 const PEEK: usize = 4 << 10;
@@ -64,13 +68,20 @@ impl From<LogsError> for FrameError {
 }
 
 /// Where in a file the cutting stands; it can go on from here when the file has grown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) offset: u64,
     /// Where the last entry or reject ended.
     pub(super) unit_end: u64,
-    /// Where the over-long line began whose end has not been seen.
-    pub(super) skipped_from: Option<u64>,
+    /// The over-long line whose end has not been seen.
+    pub(super) skipped: Option<Skipped>,
+}
+
+impl Position {
+    /// At the start of an entry, or between two.
+    pub(super) fn at(offset: u64) -> Self {
+        Self { offset, unit_end: offset, skipped: None }
+    }
 }
 
 /// An entry that the end of the file cuts off.
@@ -149,14 +160,15 @@ pub(super) fn cut<V: Visit>(
     visit: &mut V,
 ) -> Result<Option<Torn>, FrameError> {
     window.reset();
-    let mut cutter = Cutter { position, end, window };
+    let mut cutter = Cutter { position, end, window, last_run: Vec::new() };
     loop {
         cutter.run(visit)?;
         if cutter.window.fill(file, cutter.position.offset, end)? {
             continue;
         }
-        if let Some(from) = cutter.position.skipped_from {
-            visit.reject(from, cutter.position.offset - from, RejectReason::TooLong, None)?;
+        if let Some(skipped) = &cutter.position.skipped {
+            let length = cutter.position.offset - skipped.from;
+            visit.reject(skipped.from, length, RejectReason::TooLong, skipped.run_id.clone())?;
             return Ok(None);
         }
         let rest = cutter.window.rest();
@@ -171,6 +183,8 @@ struct Cutter<'a> {
     position: &'a mut Position,
     end: u64,
     window: &'a mut Window,
+    /// The run of the last delta.
+    last_run: Vec<u8>,
 }
 
 /// What to do about bytes that are no entry.
@@ -190,14 +204,16 @@ impl Cutter<'_> {
     /// Cuts what the window holds, as far as it goes.
     fn run<V: Visit>(&mut self, visit: &mut V) -> Result<(), LogsError> {
         loop {
-            if let Some(from) = self.position.skipped_from {
+            if self.position.skipped.is_some() {
                 let Some(line_end) = memchr(b'\n', self.window.rest()) else {
                     self.consume(self.window.rest().len());
                     return Ok(());
                 };
                 self.consume(line_end);
-                visit.reject(from, self.position.offset - from, RejectReason::TooLong, None)?;
-                self.position.skipped_from = None;
+                if let Some(skipped) = self.position.skipped.take() {
+                    let length = self.position.offset - skipped.from;
+                    visit.reject(skipped.from, length, RejectReason::TooLong, skipped.run_id)?;
+                }
                 self.position.unit_end = self.position.offset;
             }
             let gap = self.window.rest().iter().position(|byte| !is_separator(*byte));
@@ -207,8 +223,11 @@ impl Cutter<'_> {
             let length = match rest.first() {
                 None => return Ok(()),
                 Some(b'{') => {
-                    if let Some(delta) = delta::parse(rest) {
+                    if let Some(delta) = delta::parse(rest, &self.last_run) {
                         visit.delta(offset, after, &delta)?;
+                        if delta.run_id != self.last_run {
+                            self.last_run = delta.run_id.to_vec();
+                        }
                         Some(delta.length)
                     } else {
                         match scan(rest) {
@@ -259,7 +278,7 @@ impl Cutter<'_> {
                     self.consume(length);
                     self.position.unit_end = self.position.offset;
                 }
-                None => self.position.skipped_from = Some(offset),
+                None => self.position.skipped = Some(Skipped { from: offset, run_id: peek_run_id(rest) }),
             }
         }
     }
@@ -274,20 +293,20 @@ impl Cutter<'_> {
 fn mend(rest: &[u8], at_end: bool) -> Mend {
     let line_end = memchr(b'\n', rest);
     let line = rest.get(..line_end.unwrap_or(rest.len())).unwrap_or_default();
-    let mut tried = 0;
+    let (mut objects, mut failures) = (0, 0);
     for found in memchr_iter(b'{', line).filter(|found| *found > 0) {
         let candidate = rest.get(found..).unwrap_or_default();
         if !begins_event(candidate) {
             continue;
         }
-        tried += 1;
-        if tried > MAX_RESYNCS {
-            break;
-        }
         match scan(candidate) {
             Scan::Whole(entry) if super::assemble::read_event(&entry).is_ok() => return Mend::Drop(found),
+            Scan::Whole(_) => objects += 1,
             Scan::Partial if line_end.is_none() && !at_end => return Mend::More,
-            _ => {}
+            Scan::Partial | Scan::Bad => failures += 1,
+        }
+        if objects > MAX_OBJECTS || failures > MAX_FAILURES {
+            break;
         }
     }
     line_end.map_or(Mend::More, Mend::Drop)

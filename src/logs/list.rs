@@ -57,12 +57,19 @@ pub struct FileState {
     pub mtime_ns: i64,
     /// Everything before this byte has been read; only separators may stand between it and the next entry.
     pub offset: u64,
-    /// Where the over-long line began in whose middle the file ended.
-    pub(super) skipped_from: Option<u64>,
+    /// The over-long line in whose middle the file ended.
+    pub(super) skipped: Option<Skipped>,
     /// Fingerprint of the file's first bytes, to notice another file of the same name.
     pub head: Mark,
     /// Fingerprint of the bytes just before `offset`.
     pub seam: Mark,
+}
+
+/// A line that is too long to be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Skipped {
+    pub(super) from: u64,
+    pub(super) run_id: Option<String>,
 }
 
 /// A fingerprint of some bytes of a file.
@@ -116,7 +123,7 @@ impl FileState {
             size: 0,
             mtime_ns: 0,
             offset: 0,
-            skipped_from: None,
+            skipped: None,
             head: Mark::default(),
             seam: Mark::default(),
         }

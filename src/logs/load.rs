@@ -86,7 +86,7 @@ impl Loader {
             }
             let Some((_, file)) = self.open.iter().find(|(open, _)| **open == **name) else { continue };
             let end = offset + u64::from(length);
-            let mut position = Position { offset, unit_end: offset, skipped_from: None };
+            let mut position = Position::at(offset);
             match cut(file, &mut position, end, &mut self.window, visit) {
                 Ok(None) if position.offset == end => {}
                 Ok(_) => return Err(LogsError::changed(&path)),

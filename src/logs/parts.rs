@@ -62,8 +62,8 @@ impl Parts {
             }
             EventKind::UserMessage => {
                 // The text may be wrapped in parts, as in a transcript.
-                let text =
-                    entry.raw(Key::Text).map(json::value).map(|value| json::flat(&value)).unwrap_or_default();
+                let raw = [Key::Text, Key::Content].into_iter().find_map(|key| entry.raw(key));
+                let text = raw.map(|raw| json::flat(&json::value(raw))).unwrap_or_default();
                 self.firm(Role::User, PartKind::Message, text);
                 self.messages(entry);
             }
@@ -75,7 +75,9 @@ impl Parts {
                 self.tool_call(text(Key::Tool), text(Key::ToolCallId), args, parent);
             }
             EventKind::ToolResult => {
-                let output = entry.raw(Key::Output).map(json::value).unwrap_or_default();
+                let output =
+                    [Key::Output, Key::Content, Key::Text].into_iter().find_map(|key| entry.raw(key));
+                let output = output.map(json::value).unwrap_or_default();
                 let kind = PartKind::ToolResult {
                     tool: text(Key::Tool),
                     call_id: text(Key::ToolCallId),

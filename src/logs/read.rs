@@ -257,11 +257,10 @@ impl ReadPass {
             }
             (None, _) => (FileState::new(&now), FileChange::New),
         };
-        sink.file(&listed.name, state.skipped_from.unwrap_or(state.offset), change)?;
+        sink.file(&listed.name, state.skipped.as_ref().map_or(state.offset, |skipped| skipped.from), change)?;
         let name: Arc<str> = Arc::from(listed.name.as_str());
         let before = state.offset;
-        let mut position =
-            Position { offset: state.offset, unit_end: state.offset, skipped_from: state.skipped_from };
+        let mut position = Position { skipped: state.skipped.take(), ..Position::at(state.offset) };
         let mut taker =
             Taker { file: &name, assembler, sink, stats: &mut self.stats, told: 0, pending: None };
         let cut = cut(&file, &mut position, now.size, &mut self.window, &mut taker);
@@ -280,8 +279,8 @@ impl ReadPass {
         taker.flush()?;
         self.stats.bytes += position.offset.saturating_sub(before);
         // A closing bracket may be taken away again, so the place reached is where the last entry ended.
-        state.offset = if position.skipped_from.is_some() { position.offset } else { position.unit_end };
-        state.skipped_from = position.skipped_from;
+        state.offset = if position.skipped.is_some() { position.offset } else { position.unit_end };
+        state.skipped = position.skipped;
         state.inode = now.inode;
         state.device = now.device;
         if state.settle(&now, &file).is_err() {

@@ -219,6 +219,14 @@ fn a_broken_entry_of_a_one_line_array_costs_itself() {
 }
 
 #[test]
+fn a_broken_request_of_many_messages_costs_itself() {
+    let messages = vec![r#"{"content":"x","text":[{"ts":1}]}"#; 300].join(",");
+    let broken = format!(r#"{{"ts":1,"runId":"r","event":"request","messages":[{messages}],"x" 1}}"#);
+    let world = World::of(format!("[{},{broken},{},{}]", good(1), good(2), good(3)));
+    assert_eq!((world.shown().len(), world.reasons()), (3, vec![RejectReason::Corrupt]));
+}
+
+#[test]
 fn a_torn_last_line_waits_while_the_file_is_active() {
     let mut world = World::new();
     let whole = good(2);
@@ -286,6 +294,7 @@ fn a_very_long_line_is_passed_over() {
     let reject = world.told.rejects.values().next().unwrap();
     assert_eq!(world.told.rejects.len(), 1);
     assert_eq!((reject.reason, reject.length > 50 << 20), (RejectReason::TooLong, true));
+    assert_eq!(reject.run_id.as_deref(), Some("big"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod case;
 pub mod clock;
+pub mod detect;
 pub mod graph;
 pub mod id;
 pub mod redact;

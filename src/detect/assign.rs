@@ -43,26 +43,149 @@ struct Name<'a> {
 
 /// Words that, right before `key` or `token`, make it a thing that is no secret.
 const NOT_SECRET: &[&str] = &[
-    "public", "publishable", "primary", "foreign", "sort", "partition", "cache", "idempotency", "csrf", "xsrf",
-    "authenticity", "next", "page", "nextpage", "continuation", "continue", "sync", "cursor", "shift", "hot", "object",
-    "row", "group", "event", "map", "dict", "lookup", "range", "hash", "unique", "host", "registry", "translation", "i18n",
-    "pad", "eos", "bos", "unk", "mask", "sep", "cls", "max", "min", "num", "total", "prompt", "completion", "input",
-    "output", "last", "first", "current", "start", "end", "stop", "special", "new", "old", "parent", "child", "message",
-    "image", "s3", "file", "storage", "registration", "cancellation", "iteration", "composite", "natural", "surrogate",
-    "index", "locale", "trace", "span", "dedup", "deduplication", "checksum", "integrity", "ssh-rsa", "arrow", "function",
-    "modifier", "access_key_id", "site",
+    "public",
+    "publishable",
+    "primary",
+    "foreign",
+    "sort",
+    "partition",
+    "cache",
+    "idempotency",
+    "csrf",
+    "xsrf",
+    "authenticity",
+    "next",
+    "page",
+    "nextpage",
+    "continuation",
+    "continue",
+    "sync",
+    "cursor",
+    "shift",
+    "hot",
+    "object",
+    "row",
+    "group",
+    "event",
+    "map",
+    "dict",
+    "lookup",
+    "range",
+    "hash",
+    "unique",
+    "host",
+    "registry",
+    "translation",
+    "i18n",
+    "pad",
+    "eos",
+    "bos",
+    "unk",
+    "mask",
+    "sep",
+    "cls",
+    "max",
+    "min",
+    "num",
+    "total",
+    "prompt",
+    "completion",
+    "input",
+    "output",
+    "last",
+    "first",
+    "current",
+    "start",
+    "end",
+    "stop",
+    "special",
+    "new",
+    "old",
+    "parent",
+    "child",
+    "message",
+    "image",
+    "s3",
+    "file",
+    "storage",
+    "registration",
+    "cancellation",
+    "iteration",
+    "composite",
+    "natural",
+    "surrogate",
+    "index",
+    "locale",
+    "trace",
+    "span",
+    "dedup",
+    "deduplication",
+    "checksum",
+    "integrity",
+    "ssh-rsa",
+    "arrow",
+    "function",
+    "modifier",
+    "access_key_id",
+    "site",
 ];
 
 /// Letters that a lower-case `key`, `token` or `secret` may be glued to without a boundary.
 const GLUE: &[&str] = &[
-    "api", "auth", "access", "secret", "private", "client", "app", "user", "db", "service", "master", "signing", "encryption",
-    "encrypt", "deploy", "bot", "session", "bearer", "refresh", "admin", "root", "account", "license", "webhook",
+    "api",
+    "auth",
+    "access",
+    "secret",
+    "private",
+    "client",
+    "app",
+    "user",
+    "db",
+    "service",
+    "master",
+    "signing",
+    "encryption",
+    "encrypt",
+    "deploy",
+    "bot",
+    "session",
+    "bearer",
+    "refresh",
+    "admin",
+    "root",
+    "account",
+    "license",
+    "webhook",
 ];
 
 /// What may follow the keyword in a name without changing its meaning.
 const TAILS: &[&str] = &[
-    "value", "val", "string", "str", "data", "raw", "prod", "production", "dev", "staging", "test", "live", "main",
-    "default", "base64", "b64", "hex", "plain", "text", "enc", "code", "withspecial", "xyz", "param", "s", "1",
+    "value",
+    "val",
+    "string",
+    "str",
+    "data",
+    "raw",
+    "prod",
+    "production",
+    "dev",
+    "staging",
+    "test",
+    "live",
+    "main",
+    "default",
+    "base64",
+    "b64",
+    "hex",
+    "plain",
+    "text",
+    "enc",
+    "code",
+    "withspecial",
+    "xyz",
+    "param",
+    "s",
+    "1",
 ];
 
 /// The value of a key, token or secret whose name holds a keyword at `hit`.
@@ -120,28 +243,44 @@ pub(super) fn password(text: &str, hit: Range<usize>) -> Option<Hit> {
     let value = value(text, start, join)?;
     let raw = text.get(value.range.clone())?;
     let shape = Shape::of(raw);
-    if !(4..=128).contains(&shape.len) || shape.strange > 0 || filter::is_placeholder(raw) || filter::is_no_password(raw) || value.is_code || is_address(raw)
+    if !(4..=128).contains(&shape.len)
+        || shape.strange > 0
+        || filter::is_placeholder(raw)
+        || filter::is_no_password(raw)
+        || value.is_code
+        || is_address(raw)
     {
         return None;
     }
     let word = name.word.to_ascii_lowercase();
     // `pass` and `pwd` are also a test that succeeded and a folder.
     let weak_name = matches!(word.as_str(), "pass" | "pwd") && name.before.is_empty();
-    let kinds = usize::from(shape.lower > 0) + usize::from(shape.upper > 0) + usize::from(shape.digits > 0) + usize::from(shape.marks > 0);
-    let strong = kinds >= 3 && shape.len >= 6 || kinds == 2 && shape.digits > 0 && shape.letters() > 0 && shape.len >= 6;
-    let odd_mark = raw.bytes().any(|byte| matches!(byte, b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'&' | b'*' | b'?'));
+    let kinds = usize::from(shape.lower > 0)
+        + usize::from(shape.upper > 0)
+        + usize::from(shape.digits > 0)
+        + usize::from(shape.marks > 0);
+    let strong = kinds >= 3 && shape.len >= 6
+        || kinds == 2 && shape.digits > 0 && shape.letters() > 0 && shape.len >= 6;
+    let odd_mark =
+        raw.bytes().any(|byte| matches!(byte, b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'&' | b'*' | b'?'));
     if weak_name && !(strong || odd_mark) {
         return None;
     }
     if value.quoted {
         // A quoted word alone may be a label of a form; a password of letters alone is long or mixed.
-        if !(strong || odd_mark || shape.digits > 0 && shape.len >= 6 || shape.len >= 9 && shape.marks == 0 && kinds <= 2) {
+        if !(strong
+            || odd_mark
+            || shape.digits > 0 && shape.len >= 6
+            || shape.len >= 9 && shape.marks == 0 && kinds <= 2)
+        {
             return None;
         }
         if shape.digits == 0 && !odd_mark && shape.marks > 0 {
             return None;
         }
-    } else if !(strong && shape.digits > 0 || odd_mark && shape.letters() >= 3) || raw.contains(['(', ')', '[', ']', '{', '}', '\\']) {
+    } else if !(strong && shape.digits > 0 || odd_mark && shape.letters() >= 3)
+        || raw.contains(['(', ')', '[', ']', '{', '}', '\\'])
+    {
         return None;
     }
     if shape.letters() == 0 && shape.len < 6 {
@@ -167,9 +306,22 @@ fn is_phrase(word: &str, before: &str, shape: &Shape, raw: &str) -> bool {
 /// Names that only a secret has: `api_key`, `secret_access_key`, `private key`.
 fn is_strong_name(before: &str) -> bool {
     let tail: String = before.chars().filter(char::is_ascii_alphanumeric).collect();
-    ["api", "secret", "private", "access", "auth", "signing", "encryption", "client", "account", "shared", "master", "license"]
-        .iter()
-        .any(|word| tail.ends_with(word))
+    [
+        "api",
+        "secret",
+        "private",
+        "access",
+        "auth",
+        "signing",
+        "encryption",
+        "client",
+        "account",
+        "shared",
+        "master",
+        "license",
+    ]
+    .iter()
+    .any(|word| tail.ends_with(word))
 }
 
 /// A path, a URL, a domain, an e-mail address, a time: what a key may be called but never is.
@@ -177,9 +329,12 @@ fn is_address(raw: &str) -> bool {
     raw.contains("://")
         || raw.starts_with(['/', '.', '~'])
         || raw.contains('@') && raw.contains('.') && !raw.contains(['!', '#', '$', '%'])
-        || raw.len() <= 40 && raw.rsplit_once('.').is_some_and(|(stem, suffix)| {
-            matches!(suffix.len(), 2..=5) && suffix.bytes().all(|byte| byte.is_ascii_lowercase()) && stem.len() >= 2
-        })
+        || raw.len() <= 40
+            && raw.rsplit_once('.').is_some_and(|(stem, suffix)| {
+                matches!(suffix.len(), 2..=5)
+                    && suffix.bytes().all(|byte| byte.is_ascii_lowercase())
+                    && stem.len() >= 2
+            })
 }
 
 fn name<'a>(text: &'a str, hit: &Range<usize>) -> Option<Name<'a>> {
@@ -192,7 +347,11 @@ fn name<'a>(text: &'a str, hit: &Range<usize>) -> Option<Name<'a>> {
     while start > floor && bytes.get(start - 1).is_some_and(|byte| is_name(*byte)) {
         start -= 1;
     }
-    if start == hit.start && start >= 2 && bytes.get(start - 1) == Some(&b' ') && bytes.get(start - 2).is_some_and(|byte| is_name(*byte)) {
+    if start == hit.start
+        && start >= 2
+        && bytes.get(start - 1) == Some(&b' ')
+        && bytes.get(start - 2).is_some_and(|byte| is_name(*byte))
+    {
         start -= 1;
         while start > floor && bytes.get(start - 1).is_some_and(|byte| is_name(*byte)) {
             start -= 1;
@@ -204,18 +363,23 @@ fn name<'a>(text: &'a str, hit: &Range<usize>) -> Option<Name<'a>> {
     }
     // Right: nothing, or a tail that changes nothing.
     let mut end = hit.end;
-    while end < hit.end + 16 && bytes.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
+    while end < hit.end + 16
+        && bytes.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+    {
         end += 1;
     }
     let tail = text.get(hit.end..end)?.to_ascii_lowercase();
-    let plain = tail
-        .split('_')
-        .all(|piece| piece.is_empty() || TAILS.contains(&piece) || piece.len() <= 2 && piece.bytes().all(|byte| byte.is_ascii_digit()));
+    let plain = tail.split('_').all(|piece| {
+        piece.is_empty()
+            || TAILS.contains(&piece)
+            || piece.len() <= 2 && piece.bytes().all(|byte| byte.is_ascii_digit())
+    });
     if !plain {
         return None;
     }
     let quote_before = start.checked_sub(1).and_then(|at| bytes.get(at));
-    let quoted = matches!(quote_before, Some(b'"' | b'\'' | b'`')) && matches!(bytes.get(end), Some(b'"' | b'\'' | b'`' | b'\\'));
+    let quoted = matches!(quote_before, Some(b'"' | b'\'' | b'`'))
+        && matches!(bytes.get(end), Some(b'"' | b'\'' | b'`' | b'\\'));
     Some(Name { before: before.to_ascii_lowercase(), word, quoted, end })
 }
 
@@ -264,7 +428,9 @@ fn join(text: &str, name: &Name<'_>) -> Option<(Join, usize)> {
             // `name: Type = value`.
             let mut k = spaces(gap + 1);
             let type_start = k;
-            while k < type_start + 24 && (at(k).is_ascii_alphanumeric() || matches!(at(k), b'_' | b'&' | b'\'' | b'<' | b'>')) {
+            while k < type_start + 24
+                && (at(k).is_ascii_alphanumeric() || matches!(at(k), b'_' | b'&' | b'\'' | b'<' | b'>'))
+            {
                 k += 1;
             }
             let after = spaces(k);
@@ -304,7 +470,10 @@ fn value(text: &str, start: usize, join: Join) -> Option<Value> {
     let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
     let mut i = start;
     // A string prefix, an escaped quote, brackets of one-element lists, `'"value"'`.
-    while i < start + 4 && (matches!(at(i), b'\\' | b'[' | b'"' | b'\'' | b'`') || at(i).is_ascii_lowercase() && matches!(at(i + 1), b'"' | b'\'') && i == start) {
+    while i < start + 4
+        && (matches!(at(i), b'\\' | b'[' | b'"' | b'\'' | b'`')
+            || at(i).is_ascii_lowercase() && matches!(at(i + 1), b'"' | b'\'') && i == start)
+    {
         i += 1;
     }
     let quote = i.checked_sub(1).filter(|_| i > start).map_or(0, at);
@@ -352,7 +521,12 @@ fn value(text: &str, start: usize, join: Join) -> Option<Value> {
             || raw.contains("->")
             || raw.contains("::")
             || raw.starts_with("0x") && raw.len() < 18
-            || raw.contains('.') && raw.split('.').all(|piece| piece.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_') && piece.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') && piece.bytes().filter(u8::is_ascii_digit).count() <= 2));
+            || raw.contains('.')
+                && raw.split('.').all(|piece| {
+                    piece.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+                        && piece.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+                        && piece.bytes().filter(u8::is_ascii_digit).count() <= 2
+                }));
     Some(Value { range: from..end, quoted, is_code })
 }
 
@@ -370,10 +544,17 @@ mod tests {
     #[test]
     fn values_are_found_in_many_spellings() {
         for text in [
-            "api_key = \"q8Zt3LmX0vB7kWc2RyNd\"", "apiKey: 'q8Zt3LmX0vB7kWc2RyNd',", "{\\\"api_key\\\": \\\"q8Zt3LmX0vB7kWc2RyNd\\\"}",
-            "SOME_API_KEY=q8Zt3LmX0vB7kWc2RyNd", "setApiKey(\"q8Zt3LmX0vB7kWc2RyNd\")", "let api_key: &str = \"q8Zt3LmX0vB7kWc2RyNd\";",
-            "<apiKey>q8Zt3LmX0vB7kWc2RyNd</apiKey>", "<add key=\"ApiKey\" value=\"q8Zt3LmX0vB7kWc2RyNd\"/>", "sometool api key q8Zt3LmX0vB7kWc2RyNd",
-            "?api_key=q8Zt3LmX0vB7kWc2RyNd&x=1", "['api_key'] = 'q8Zt3LmX0vB7kWc2RyNd'",
+            "api_key = \"q8Zt3LmX0vB7kWc2RyNd\"",
+            "apiKey: 'q8Zt3LmX0vB7kWc2RyNd',",
+            "{\\\"api_key\\\": \\\"q8Zt3LmX0vB7kWc2RyNd\\\"}",
+            "SOME_API_KEY=q8Zt3LmX0vB7kWc2RyNd",
+            "setApiKey(\"q8Zt3LmX0vB7kWc2RyNd\")",
+            "let api_key: &str = \"q8Zt3LmX0vB7kWc2RyNd\";",
+            "<apiKey>q8Zt3LmX0vB7kWc2RyNd</apiKey>",
+            "<add key=\"ApiKey\" value=\"q8Zt3LmX0vB7kWc2RyNd\"/>",
+            "sometool api key q8Zt3LmX0vB7kWc2RyNd",
+            "?api_key=q8Zt3LmX0vB7kWc2RyNd&x=1",
+            "['api_key'] = 'q8Zt3LmX0vB7kWc2RyNd'",
         ] {
             let word = if text.starts_with("<add") { "apikey" } else { "key" };
             assert_eq!(found(text, word), Some("q8Zt3LmX0vB7kWc2RyNd"), "{text}");
@@ -383,9 +564,15 @@ mod tests {
     #[test]
     fn names_and_code_are_not_values() {
         for text in [
-            "public_key = \"q8Zt3LmX0vB7kWc2RyNd\"", "monkey = q8Zt3LmX0vB7kWc2RyNd", "api_key = os.environ[\"API_KEY\"]",
-            "api_key = settings.get_api_key()", "api_key: ${API_KEY}", "api_key = config.api_key_2", "primary_key: user_id_2024",
-            "keyboard = \"q8Zt3LmX0vB7kWc2RyNd\"", "api_key_file: q8Zt3LmX0vB7kWc2RyNd",
+            "public_key = \"q8Zt3LmX0vB7kWc2RyNd\"",
+            "monkey = q8Zt3LmX0vB7kWc2RyNd",
+            "api_key = os.environ[\"API_KEY\"]",
+            "api_key = settings.get_api_key()",
+            "api_key: ${API_KEY}",
+            "api_key = config.api_key_2",
+            "primary_key: user_id_2024",
+            "keyboard = \"q8Zt3LmX0vB7kWc2RyNd\"",
+            "api_key_file: q8Zt3LmX0vB7kWc2RyNd",
         ] {
             assert_eq!(found(text, "key"), None, "{text}");
         }
@@ -395,7 +582,14 @@ mod tests {
     fn passwords_need_more_than_a_name() {
         assert_eq!(found("password: 'Tr0ub4dor&3'", "password"), Some("Tr0ub4dor&3"));
         assert_eq!(found("DB_PASSWORD=k1tt3n99", "password"), Some("k1tt3n99"));
-        for text in ["password: string", "password = getpass()", "password: 'Enter your password'", "password=password", "<input type=\"password\" name=\"pw\">", "password: ${PW}"] {
+        for text in [
+            "password: string",
+            "password = getpass()",
+            "password: 'Enter your password'",
+            "password=password",
+            "<input type=\"password\" name=\"pw\">",
+            "password: ${PW}",
+        ] {
             assert_eq!(found(text, "password"), None, "{text}");
         }
     }

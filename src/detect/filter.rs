@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use regex::bytes::Regex;
 
-use super::pack::{Validator, for_bytes, compile};
+use super::pack::{Validator, compile, for_bytes};
 
 /// What a rule lets pass although it matches: words found anywhere in the value in any case, and expressions
 /// (given as `/…/`) that match somewhere in it.
@@ -41,7 +41,10 @@ impl Allow {
         let lower = value.to_ascii_lowercase();
         self.words.iter().any(|word| lower.contains(word))
             || self.patterns.iter().any(|(source, compiled)| {
-                compiled.get_or_init(|| compile(source).ok()).as_ref().is_some_and(|regex| regex.is_match(value.as_bytes()))
+                compiled
+                    .get_or_init(|| compile(source).ok())
+                    .as_ref()
+                    .is_some_and(|regex| regex.is_match(value.as_bytes()))
             })
     }
 }
@@ -169,7 +172,11 @@ pub(super) fn randomness(value: &str) -> Randomness {
     if shape.digits == 0 {
         // Letters alone: long, of both cases, and turning often.
         return judge(
-            shape.len >= 20 && shape.lower >= 4 && shape.upper >= 4 && shape.turns * 4 >= shape.len && bits >= 3.7
+            shape.len >= 20
+                && shape.lower >= 4
+                && shape.upper >= 4
+                && shape.turns * 4 >= shape.len
+                && bits >= 3.7
                 || counted && shape.len >= 24 && shape.upper + shape.lower >= 20 && bits >= 3.7,
         );
     }
@@ -179,11 +186,17 @@ pub(super) fn randomness(value: &str) -> Randomness {
     if counted && shape.len >= 12 && shape.digits >= 3 && shape.letters() >= 4 {
         return Randomness::Sequence;
     }
-    judge(shape.turns >= 3 && shape.turns * 8 >= shape.len && bits >= 2.8 || shape.len >= 16 && shape.digits >= 3 && shape.turns >= 3 && bits >= 3.2)
+    judge(
+        shape.turns >= 3 && shape.turns * 8 >= shape.len && bits >= 2.8
+            || shape.len >= 16 && shape.digits >= 3 && shape.turns >= 3 && bits >= 3.2,
+    )
 }
 
 const fn is_mark(c: char) -> bool {
-    matches!(c, '_' | '-' | '.' | '/' | ':' | '+' | '~' | '@' | '\\' | ',' | '%' | '&' | '#' | '$' | '!' | '*')
+    matches!(
+        c,
+        '_' | '-' | '.' | '/' | ':' | '+' | '~' | '@' | '\\' | ',' | '%' | '&' | '#' | '$' | '!' | '*'
+    )
 }
 
 /// A word, a capitalised word, a short number, or a word with a short number after it.
@@ -229,17 +242,50 @@ pub(super) fn has_sequence(value: &str) -> bool {
 
 /// Words that say of a value that it stands for another one.
 const PLACEHOLDERS: &[&str] = &[
-    "example", "placeholder", "changeme", "change_me", "change-me", "your_", "your-", "yourkey", "yourtoken",
-    "yoursecret", "yourpassword", "yourapi", "my_api", "my-api", "my-bot", "my-token", "my_token", "my-secret",
-    "my_secret", "xxxx", "****", "....", "redacted", "dummy", "insert", "_here", "-here", "replace", "todo",
-    "put_", "notreal", "not-real", "foobar", "sample", "masked",
+    "example",
+    "placeholder",
+    "changeme",
+    "change_me",
+    "change-me",
+    "your_",
+    "your-",
+    "yourkey",
+    "yourtoken",
+    "yoursecret",
+    "yourpassword",
+    "yourapi",
+    "my_api",
+    "my-api",
+    "my-bot",
+    "my-token",
+    "my_token",
+    "my-secret",
+    "my_secret",
+    "xxxx",
+    "****",
+    "....",
+    "redacted",
+    "dummy",
+    "insert",
+    "_here",
+    "-here",
+    "replace",
+    "todo",
+    "put_",
+    "notreal",
+    "not-real",
+    "foobar",
+    "sample",
+    "masked",
 ];
 
 /// Whether the value says of itself that it is none: a placeholder, a variable, a template, or one character over
 /// and over.
 pub(super) fn is_placeholder(value: &str) -> bool {
     let trimmed = value.trim_matches(|c: char| matches!(c, '"' | '\'' | '`' | ' '));
-    if trimmed.is_empty() || trimmed.starts_with(['$', '<', '{', '%', '[', '(', '&', '@', '*', '#']) && is_reference(trimmed) {
+    if trimmed.is_empty()
+        || trimmed.starts_with(['$', '<', '{', '%', '[', '(', '&', '@', '*', '#']) && is_reference(trimmed)
+    {
         return true;
     }
     if trimmed.contains("${") || trimmed.contains("{{") || trimmed.contains("$(") || trimmed.contains("…") {
@@ -268,8 +314,9 @@ fn is_reference(value: &str) -> bool {
         Some('{') => !value.contains(':'),
         Some('%') => value.ends_with('%'),
         Some('$' | '&' | '*' | '@' | '#') => {
-            chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '{' | '}' | '*' | '#' | '[' | ']'))
-                && !value.bytes().skip(1).any(|byte| byte.is_ascii_digit() && value.len() > 20)
+            chars.all(|c| {
+                c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '{' | '}' | '*' | '#' | '[' | ']')
+            }) && !value.bytes().skip(1).any(|byte| byte.is_ascii_digit() && value.len() > 20)
         }
         _ => false,
     }
@@ -277,12 +324,68 @@ fn is_reference(value: &str) -> bool {
 
 /// Words that stand where a password would and are none.
 const NO_PASSWORDS: &[&str] = &[
-    "password", "passwd", "pass", "pwd", "secret", "token", "string", "text", "none", "null", "nil", "true", "false",
-    "undefined", "required", "optional", "empty", "value", "default", "hidden", "input", "type", "name", "field",
-    "form", "prompt", "env", "file", "self", "this", "user", "username", "email", "login", "account", "new", "old",
-    "current", "confirm", "invalid", "incorrect", "wrong", "missing", "reset", "forgot", "change", "any", "str",
-    "int", "bool", "object", "bytes", "varchar", "char", "yes", "no", "key", "apikey", "credential", "credentials",
-    "passphrase", "hash",
+    "password",
+    "passwd",
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "string",
+    "text",
+    "none",
+    "null",
+    "nil",
+    "true",
+    "false",
+    "undefined",
+    "required",
+    "optional",
+    "empty",
+    "value",
+    "default",
+    "hidden",
+    "input",
+    "type",
+    "name",
+    "field",
+    "form",
+    "prompt",
+    "env",
+    "file",
+    "self",
+    "this",
+    "user",
+    "username",
+    "email",
+    "login",
+    "account",
+    "new",
+    "old",
+    "current",
+    "confirm",
+    "invalid",
+    "incorrect",
+    "wrong",
+    "missing",
+    "reset",
+    "forgot",
+    "change",
+    "any",
+    "str",
+    "int",
+    "bool",
+    "object",
+    "bytes",
+    "varchar",
+    "char",
+    "yes",
+    "no",
+    "key",
+    "apikey",
+    "credential",
+    "credentials",
+    "passphrase",
+    "hash",
 ];
 
 /// Whether a quoted or assigned value can be a password at all.
@@ -330,7 +433,20 @@ pub(super) fn validate(validator: Validator, value: &str, text: &str, start: usi
 /// A password in a URL: anything but a variable or a stand-in word.
 fn is_url_password(value: &str) -> bool {
     const STAND_INS: [&str; 14] = [
-        "password", "passwd", "pass", "pwd", "pw", "xxx", "yyy", "token", "user", "username", "mypassword", "p", "port", "host",
+        "password",
+        "passwd",
+        "pass",
+        "pwd",
+        "pw",
+        "xxx",
+        "yyy",
+        "token",
+        "user",
+        "username",
+        "mypassword",
+        "p",
+        "port",
+        "host",
     ];
     let lower = value.to_ascii_lowercase();
     !is_placeholder(value)
@@ -342,10 +458,40 @@ fn is_url_password(value: &str) -> bool {
 /// Whether shortly before `start`, in the same sentence, the writer denies, forbids or refuses.
 pub(super) fn is_negated(text: &str, start: usize) -> bool {
     const NEGATIONS: [&str; 34] = [
-        "never ", "not ", "n't ", "n’t ", "no need", "without ", "avoid ", "refuse", "cannot ", "nobody ", "no one ",
-        "rather than", "instead of", "how to prevent", "prevent ", "protect ", "against ", "detect", "beware",
-        "warn", "stop ", "block", "if someone", "if anyone", "tried to", "attempt to", "asks for", "asked for",
-        "asking for", "asks the user", "asks you", "decline", "won’t", "nor ",
+        "never ",
+        "not ",
+        "n't ",
+        "n’t ",
+        "no need",
+        "without ",
+        "avoid ",
+        "refuse",
+        "cannot ",
+        "nobody ",
+        "no one ",
+        "rather than",
+        "instead of",
+        "how to prevent",
+        "prevent ",
+        "protect ",
+        "against ",
+        "detect",
+        "beware",
+        "warn",
+        "stop ",
+        "block",
+        "if someone",
+        "if anyone",
+        "tried to",
+        "attempt to",
+        "asks for",
+        "asked for",
+        "asking for",
+        "asks the user",
+        "asks you",
+        "decline",
+        "won’t",
+        "nor ",
     ];
     let from = text.floor_char_boundary(start.saturating_sub(90));
     let before = text.get(from..start).unwrap_or_default();
@@ -361,8 +507,16 @@ mod tests {
     #[test]
     fn names_and_versions_are_not_random() {
         for value in [
-            "my_bucket_name", "org.slf4j.slf4j-api", "v1.20.68", "2026-03-10T18:57:51Z", "keyPressed",
-            "Ed25519.BlindKeySignatures", "src/main.rs", "sha256", "rsa1024_priv.pem", "application/json",
+            "my_bucket_name",
+            "org.slf4j.slf4j-api",
+            "v1.20.68",
+            "2026-03-10T18:57:51Z",
+            "keyPressed",
+            "Ed25519.BlindKeySignatures",
+            "src/main.rs",
+            "sha256",
+            "rsa1024_priv.pem",
+            "application/json",
         ] {
             assert_eq!(randomness(value), Randomness::None, "{value}");
         }
@@ -377,7 +531,15 @@ mod tests {
 
     #[test]
     fn placeholders_are_seen() {
-        for value in ["${DB_PASSWORD}", "<your-key>", "changeme", "xxxxxxxx", "sk-your-key-here", "$TOKEN", "{{ key }}"] {
+        for value in [
+            "${DB_PASSWORD}",
+            "<your-key>",
+            "changeme",
+            "xxxxxxxx",
+            "sk-your-key-here",
+            "$TOKEN",
+            "{{ key }}",
+        ] {
             assert!(is_placeholder(value), "{value}");
         }
         assert!(!is_placeholder("hunter2!"));

@@ -398,12 +398,11 @@ pub(super) fn for_bytes(source: &str) -> String {
     let mut rest = source;
     let mut in_class = false;
     while let Some(c) = rest.chars().next() {
-        let letters = [
-            (r"\p{Lu}", r"A-Z\xc3-\xdf"),
-            (r"\p{Ll}", r"a-z\x80-\xff"),
-            (r"\p{L}", r"A-Za-z\x80-\xff"),
-        ];
-        if let Some((tail, bytes)) = letters.iter().find_map(|(name, bytes)| Some((rest.strip_prefix(name)?, bytes))) {
+        let letters =
+            [(r"\p{Lu}", r"A-Z\xc3-\xdf"), (r"\p{Ll}", r"a-z\x80-\xff"), (r"\p{L}", r"A-Za-z\x80-\xff")];
+        if let Some((tail, bytes)) =
+            letters.iter().find_map(|(name, bytes)| Some((rest.strip_prefix(name)?, bytes)))
+        {
             let (open, close) = if in_class { ("", "") } else { ("[", "]") };
             out.extend([open, bytes, close]);
             rest = tail;

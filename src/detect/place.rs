@@ -78,7 +78,17 @@ impl ToolClass {
     pub(super) fn of(tool: &str) -> Self {
         let name = tool.to_ascii_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
-        if has(&["exec", "bash", "shell", "terminal", "command", "process", "python", "run_code", "interpreter"]) {
+        if has(&[
+            "exec",
+            "bash",
+            "shell",
+            "terminal",
+            "command",
+            "process",
+            "python",
+            "run_code",
+            "interpreter",
+        ]) {
             Self::Shell
         } else if has(&["write", "edit", "patch", "create_file", "str_replace", "save_file"]) {
             Self::Write

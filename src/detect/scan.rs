@@ -91,7 +91,10 @@ impl Engine {
         let keywords = if words.is_empty() {
             None
         } else {
-            let built = AhoCorasick::builder().ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA)).build(&words);
+            let built = AhoCorasick::builder()
+                .ascii_case_insensitive(true)
+                .kind(Some(AhoCorasickKind::DFA))
+                .build(&words);
             Some(built.map_err(|error| DetectError {
                 pack: sources.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", "),
                 rule: None,
@@ -236,14 +239,18 @@ impl Engine {
         scratch.touched.clear();
         if let Some(keywords) = &self.keywords {
             for hit in keywords.find_overlapping_iter(text) {
-                let waiting = self.waiting.get(hit.pattern().as_usize()).map(Vec::as_slice).unwrap_or_default();
+                let waiting =
+                    self.waiting.get(hit.pattern().as_usize()).map(Vec::as_slice).unwrap_or_default();
                 for &number in waiting {
                     self.wake(text, number, hit.start()..hit.end(), context, scratch);
                 }
             }
         }
         for number in std::mem::take(&mut scratch.touched) {
-            let window = usize::try_from(number).ok().and_then(|slot| scratch.windows.get_mut(slot)).map(std::mem::take);
+            let window = usize::try_from(number)
+                .ok()
+                .and_then(|slot| scratch.windows.get_mut(slot))
+                .map(std::mem::take);
             if let (Some(window), Some(rule)) = (window, self.rule(number)) {
                 run_pattern(text, number, rule, window, &mut scratch.found);
             }
@@ -272,7 +279,9 @@ impl Engine {
             Seek::Pattern { .. } => {
                 let [before, after] = rule.window;
                 let next = hit.start.saturating_sub(before)..(hit.end + after).min(text.len());
-                let Some(window) = usize::try_from(number).ok().and_then(|slot| scratch.windows.get_mut(slot)) else {
+                let Some(window) =
+                    usize::try_from(number).ok().and_then(|slot| scratch.windows.get_mut(slot))
+                else {
                     return;
                 };
                 if window.start == window.end {
@@ -302,7 +311,9 @@ impl Engine {
                 Scanner::Phone => numbers.phone = Some(number),
                 Scanner::Ip => numbers.ip = Some(number),
                 Scanner::Email => pii::emails(text, |range| found.push(Found::new(number, rule, range, 1.0))),
-                Scanner::HiddenText => unicode::hidden(text, |range| found.push(Found::new(number, rule, range, 1.0))),
+                Scanner::HiddenText => {
+                    unicode::hidden(text, |range| found.push(Found::new(number, rule, range, 1.0)))
+                }
                 Scanner::Assignment | Scanner::Password => {}
             }
         }
@@ -315,13 +326,17 @@ impl Engine {
 
     /// Of findings of one lens that overlap, the better one stays; the rest is put in order.
     fn drop_doubles(&self, found: &mut Vec<Found>) {
-        found.sort_by(|a, b| self.rank(b).total_cmp(&self.rank(a)).then(a.start.cmp(&b.start)).then(a.rule.cmp(&b.rule)));
+        found.sort_by(|a, b| {
+            self.rank(b).total_cmp(&self.rank(a)).then(a.start.cmp(&b.start)).then(a.rule.cmp(&b.rule))
+        });
         let mut kept: Vec<Found> = Vec::with_capacity(found.len().min(64));
         let mut taken = Taken::default();
         let mut repeats = vec![0_usize; self.rules.len()];
         for next in found.drain(..) {
             let Some(rule) = self.rule(next.rule) else { continue };
-            let Some(count) = usize::try_from(next.rule).ok().and_then(|slot| repeats.get_mut(slot)) else { continue };
+            let Some(count) = usize::try_from(next.rule).ok().and_then(|slot| repeats.get_mut(slot)) else {
+                continue;
+            };
             if !rule.sensitive && *count >= REPEATS {
                 continue;
             }
@@ -358,9 +373,9 @@ struct Taken {
 
 impl Taken {
     fn overlaps(&self, lens: u8, category: Category, start: usize, end: usize) -> bool {
-        self.spans.get(&(lens, category)).is_some_and(|spans| {
-            spans.range(..end).next_back().is_some_and(|(_, last)| *last > start)
-        })
+        self.spans
+            .get(&(lens, category))
+            .is_some_and(|spans| spans.range(..end).next_back().is_some_and(|(_, last)| *last > start))
     }
 
     fn add(&mut self, lens: u8, category: Category, start: usize, end: usize) {
@@ -425,7 +440,8 @@ fn passes(text: &str, rule: &Rule, range: &Range<usize>) -> bool {
     if rule.allow.passes(judged) {
         return false;
     }
-    if rule.sensitive && rule.id.starts_with("secret.") && value.len() <= 512 && filter::is_placeholder(value) {
+    if rule.sensitive && rule.id.starts_with("secret.") && value.len() <= 512 && filter::is_placeholder(value)
+    {
         return false;
     }
     rule.validator.is_none_or(|validator| filter::validate(validator, value, text, range.start))
@@ -436,7 +452,8 @@ fn around<'a>(text: &'a str, range: &Range<usize>) -> &'a str {
     const BESIDE: usize = 100;
     let from = text.floor_char_boundary(range.start.saturating_sub(BESIDE));
     let to = text.ceil_char_boundary((range.end + BESIDE).min(text.len()));
-    let start = text.get(from..range.start).and_then(|before| before.rfind('\n')).map_or(from, |at| from + at + 1);
+    let start =
+        text.get(from..range.start).and_then(|before| before.rfind('\n')).map_or(from, |at| from + at + 1);
     let end = text.get(range.end..to).and_then(|after| after.find('\n')).map_or(to, |at| range.end + at);
     text.get(start..end).unwrap_or_default()
 }
@@ -451,7 +468,9 @@ fn masks(text: &str, known: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
             continue;
         }
         let from = text.floor_char_boundary(hash.saturating_sub(LABEL_MAX + 32));
-        let Some(open) = text.get(from..hash).and_then(|before| before.rfind('[')).map(|at| from + at) else { continue };
+        let Some(open) = text.get(from..hash).and_then(|before| before.rfind('[')).map(|at| from + at) else {
+            continue;
+        };
         let inside = text.get(open + 1..hash).unwrap_or_default();
         let (label, head) = inside.split_once(' ').unwrap_or((inside, ""));
         let short = head.is_empty() || head.ends_with('…') && head.chars().count() <= 5;

@@ -71,10 +71,14 @@ fn every_rule_passes_its_own_examples() {
                 let mut out = Vec::new();
                 engine.scan_part(0, &Part { text: text.clone(), ..probe.clone() }, &mut scratch, &mut out);
                 if out.is_empty() == wanted {
-                    faults.push(format!("{id}: {} in {text:?}", if wanted { "nothing" } else { "something" }));
+                    faults
+                        .push(format!("{id}: {} in {text:?}", if wanted { "nothing" } else { "something" }));
                 }
                 for finding in out {
-                    assert!(text.get(finding.start..finding.end).is_some_and(|quote| !quote.is_empty()), "{id}");
+                    assert!(
+                        text.get(finding.start..finding.end).is_some_and(|quote| !quote.is_empty()),
+                        "{id}"
+                    );
                 }
             }
         }
@@ -85,7 +89,11 @@ fn every_rule_passes_its_own_examples() {
 #[test]
 fn findings_are_ordered_and_name_their_part() {
     let parts = vec![
-        Part { role: Role::User, kind: PartKind::Message, text: "mail ana.berg@posteo.net and max.o@posteo.net".into() },
+        Part {
+            role: Role::User,
+            kind: PartKind::Message,
+            text: "mail ana.berg@posteo.net and max.o@posteo.net".into(),
+        },
         Part {
             role: Role::Assistant,
             kind: PartKind::ToolCall { tool: "exec".into(), call_id: String::new(), args: json!({}) },
@@ -93,7 +101,8 @@ fn findings_are_ordered_and_name_their_part() {
         },
     ];
     let findings = Detectors::builtin().scan(&turn(parts));
-    let seen: Vec<(&str, usize, usize)> = findings.iter().map(|f| (f.rule.as_str(), f.part, f.start)).collect();
+    let seen: Vec<(&str, usize, usize)> =
+        findings.iter().map(|f| (f.rule.as_str(), f.part, f.start)).collect();
     assert_eq!(seen, [("pii.email", 0, 5), ("pii.email", 0, 29), ("tool.read-shadow", 1, 13)]);
 }
 
@@ -126,9 +135,14 @@ fn encoded_orders_are_found_where_they_stand() {
 
 #[test]
 fn a_faulty_pack_is_named() {
-    let pack = |body: &str| Detectors::from_packs(&[("mine".to_owned(), body.to_owned())]).unwrap_err().to_string();
-    let rule = "[[rule]]\nid='secret.x'\ntitle='x'\ncategory='secret_hardcoding'\nseverity='LOW'\nconfidence=0.5\n";
-    assert_eq!(pack(&format!("{rule}regex='a'")), "rule pack `mine`, rule `secret.x`: a rule with `regex` needs `keywords`: it would run over every byte");
+    let pack =
+        |body: &str| Detectors::from_packs(&[("mine".to_owned(), body.to_owned())]).unwrap_err().to_string();
+    let rule =
+        "[[rule]]\nid='secret.x'\ntitle='x'\ncategory='secret_hardcoding'\nseverity='LOW'\nconfidence=0.5\n";
+    assert_eq!(
+        pack(&format!("{rule}regex='a'")),
+        "rule pack `mine`, rule `secret.x`: a rule with `regex` needs `keywords`: it would run over every byte"
+    );
     assert!(pack(&format!("{rule}regex='('\nkeywords=['ab']")).contains("`regex` does not compile"));
     assert!(pack(&format!("{rule}scanner='magic'")).contains("`magic` is no scanner"));
     assert!(pack("[[rule]]\nname='x'").contains("unknown field"));
@@ -148,7 +162,9 @@ fn a_users_rule_replaces_the_built_in_one() {
 #[test]
 fn masks_are_not_masked_again_and_hide_nothing() {
     let detectors = Detectors::builtin();
-    let token = detectors.rules().find(|rule| rule.id == "secret.github-token").unwrap().matching_examples()[0].clone();
+    let token = detectors.rules().find(|rule| rule.id == "secret.github-token").unwrap().matching_examples()
+        [0]
+    .clone();
     let once = detectors.redact(&format!("export GITHUB_TOKEN={token} # and ana.berg@posteo.net"));
     assert!(!once.contains(&token[8..]) && !once.contains("posteo"), "{once}");
     assert_eq!(detectors.redact(&once), once);

@@ -52,12 +52,20 @@ impl Kind {
     }
 }
 
-fn report(text: &str, (range, count, kind): &(Range<usize>, usize, Kind), found: &mut impl FnMut(Range<usize>)) {
+fn report(
+    text: &str,
+    (range, count, kind): &(Range<usize>, usize, Kind),
+    found: &mut impl FnMut(Range<usize>),
+) {
     let hit = match kind {
         // A flag of a region is a black flag with up to six tags.
-        Kind::Tag => *count > 6 || !text.get(..range.start).is_some_and(|before| before.ends_with('\u{1f3f4}')),
+        Kind::Tag => {
+            *count > 6 || !text.get(..range.start).is_some_and(|before| before.ends_with('\u{1f3f4}'))
+        }
         // An override among Latin letters; real right-to-left text uses isolates or none.
-        Kind::Reorder => text.get(range.clone()).is_some_and(|marks| marks.contains(['\u{202d}', '\u{202e}'])),
+        Kind::Reorder => {
+            text.get(range.clone()).is_some_and(|marks| marks.contains(['\u{202d}', '\u{202e}']))
+        }
         Kind::ZeroWidth => *count >= ZERO_WIDTH_RUN,
     };
     if hit {

@@ -49,7 +49,8 @@ fn main() -> anyhow::Result<()> {
     files.sort();
     let detectors = Detectors::builtin();
     for file in files {
-        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let prediction = predict(detectors, &serde_json::from_str(line)?, least);
             writeln!(out, "{prediction}")?;
@@ -70,7 +71,8 @@ fn predict(detectors: &Detectors, item: &Value, least: f64) -> Value {
         ended: true,
         parts,
     };
-    let findings: Vec<_> = detectors.scan(&turn).into_iter().filter(|found| found.confidence >= least).collect();
+    let findings: Vec<_> =
+        detectors.scan(&turn).into_iter().filter(|found| found.confidence >= least).collect();
     let categories: BTreeSet<&str> = findings.iter().map(|found| found.category.as_str()).collect();
     let rules: BTreeSet<&str> = findings.iter().map(|found| found.rule.as_str()).collect();
     let spans: Vec<Value> = findings
@@ -126,7 +128,9 @@ fn tool_call(call: &Value) -> Part {
         }
         None => {
             let args = match &call["arguments"] {
-                Value::String(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
+                Value::String(text) => {
+                    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()))
+                }
                 other => other.clone(),
             };
             (call["name"].as_str().unwrap_or_default().to_owned(), args)

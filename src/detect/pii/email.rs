@@ -4,23 +4,102 @@ use std::ops::Range;
 
 /// Names before the `@` that belong to a machine or an office, not to a person.
 const ROLES: &[&str] = &[
-    "noreply", "no-reply", "no_reply", "donotreply", "do-not-reply", "do_not_reply", "git", "support", "info", "help", "admin",
-    "administrator", "root", "postmaster", "webmaster", "hostmaster", "abuse", "security", "sales", "contact", "hello", "team",
-    "billing", "notifications", "notification", "mailer-daemon", "newsletter", "feedback", "privacy", "legal", "press", "jobs",
-    "user", "username", "you", "your.email",
+    "noreply",
+    "no-reply",
+    "no_reply",
+    "donotreply",
+    "do-not-reply",
+    "do_not_reply",
+    "git",
+    "support",
+    "info",
+    "help",
+    "admin",
+    "administrator",
+    "root",
+    "postmaster",
+    "webmaster",
+    "hostmaster",
+    "abuse",
+    "security",
+    "sales",
+    "contact",
+    "hello",
+    "team",
+    "billing",
+    "notifications",
+    "notification",
+    "mailer-daemon",
+    "newsletter",
+    "feedback",
+    "privacy",
+    "legal",
+    "press",
+    "jobs",
+    "user",
+    "username",
+    "you",
+    "your.email",
 ];
 
 /// Domains for examples and tests, and of code hosts' no-reply addresses.
 const DOMAINS: &[&str] = &[
-    "example.com", "example.org", "example.net", "example.edu", "test.com", "domain.com", "email.com", "yourdomain.com",
-    "company.com", "mycompany.com", "users.noreply.github.com", "localhost.localdomain", "foo.com", "bar.com", "acme.com", "mail.com",
+    "example.com",
+    "example.org",
+    "example.net",
+    "example.edu",
+    "test.com",
+    "domain.com",
+    "email.com",
+    "yourdomain.com",
+    "company.com",
+    "mycompany.com",
+    "users.noreply.github.com",
+    "localhost.localdomain",
+    "foo.com",
+    "bar.com",
+    "acme.com",
+    "mail.com",
 ];
 
 /// Last labels that are file endings or reserved, not top-level domains.
 const NOT_TLDS: &[&str] = &[
-    "png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "js", "ts", "tsx", "jsx", "mjs", "css", "html", "json", "yaml", "yml",
-    "toml", "lock", "txt", "conf", "cfg", "xml", "java", "class", "example", "test", "invalid", "local", "localhost", "internal",
-    "localdomain", "lan", "service", "target", "timer",
+    "png",
+    "jpg",
+    "jpeg",
+    "gif",
+    "svg",
+    "webp",
+    "ico",
+    "js",
+    "ts",
+    "tsx",
+    "jsx",
+    "mjs",
+    "css",
+    "html",
+    "json",
+    "yaml",
+    "yml",
+    "toml",
+    "lock",
+    "txt",
+    "conf",
+    "cfg",
+    "xml",
+    "java",
+    "class",
+    "example",
+    "test",
+    "invalid",
+    "local",
+    "localhost",
+    "internal",
+    "localdomain",
+    "lan",
+    "service",
+    "target",
+    "timer",
 ];
 
 /// Calls `found` with each e-mail address that may be a person's.
@@ -30,12 +109,18 @@ pub(crate) fn emails(text: &str, mut found: impl FnMut(Range<usize>)) {
     for at in memchr::memchr_iter(b'@', bytes) {
         let mut start = at;
         let low = at.saturating_sub(64).max(floor);
-        while start > low && bytes.get(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'%' | b'+' | b'-')) {
+        while start > low
+            && bytes.get(start - 1).is_some_and(|byte| {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'%' | b'+' | b'-')
+            })
+        {
             start -= 1;
         }
         let mut end = at + 1;
         let high = at + 254;
-        while end < high && bytes.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')) {
+        while end < high
+            && bytes.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+        {
             end += 1;
         }
         while end > at + 1 && matches!(bytes.get(end - 1), Some(b'.' | b'-')) {
@@ -45,7 +130,10 @@ pub(crate) fn emails(text: &str, mut found: impl FnMut(Range<usize>)) {
             start += 1;
         }
         // An escaped line break before the name is not part of it.
-        if start > 0 && bytes.get(start - 1) == Some(&b'\\') && matches!(bytes.get(start), Some(b'n' | b't' | b'r')) {
+        if start > 0
+            && bytes.get(start - 1) == Some(&b'\\')
+            && matches!(bytes.get(start), Some(b'n' | b't' | b'r'))
+        {
             start += 1;
         }
         let (Some(local), Some(domain)) = (text.get(start..at), text.get(at + 1..end)) else { continue };
@@ -71,7 +159,9 @@ fn is_personal(local: &str, domain: &str) -> bool {
         && !local.contains("noreply")
         && !local.contains("no-reply")
         && !local.contains("donotreply")
-        && !DOMAINS.iter().any(|known| domain == *known || domain.strip_suffix(known).is_some_and(|head| head.ends_with('.')))
+        && !DOMAINS.iter().any(|known| {
+            domain == *known || domain.strip_suffix(known).is_some_and(|head| head.ends_with('.'))
+        })
         && !domain.contains("example")
 }
 
@@ -79,7 +169,10 @@ fn is_personal(local: &str, domain: &str) -> bool {
 fn in_url(text: &str, start: usize) -> bool {
     let from = text.floor_char_boundary(start.saturating_sub(96));
     let before = text.get(from..start).unwrap_or_default();
-    let word = before.rsplit(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '?' | '&' | '=')).next().unwrap_or_default();
+    let word = before
+        .rsplit(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '?' | '&' | '='))
+        .next()
+        .unwrap_or_default();
     word.contains("://")
 }
 

@@ -115,9 +115,16 @@ fn judge(run: &Run<'_>, glued: bool, wanted: &Wanted, found: &mut impl FnMut(u32
     // Part of a longer identifier, a path or a hash.
     let joined = glued
         || previous == b'/' && !matches!(next, b' ' | b'/' | b'\n')
-        || matches!(previous, b'-' | b'.' | b'=' ) && run.start >= 2 && bytes.get(run.start - 2).is_some_and(u8::is_ascii_alphanumeric) && previous != b'='
+        || matches!(previous, b'-' | b'.' | b'=')
+            && run.start >= 2
+            && bytes.get(run.start - 2).is_some_and(u8::is_ascii_alphanumeric)
+            && previous != b'='
         || next == b'_'
-        || next == b'-' && after_next.is_ascii_alphanumeric() && !run.after(8).starts_with("-office") && !run.after(8).starts_with("-fax") && !run.after(8).starts_with("-mobile")
+        || next == b'-'
+            && after_next.is_ascii_alphanumeric()
+            && !run.after(8).starts_with("-office")
+            && !run.after(8).starts_with("-fax")
+            && !run.after(8).starts_with("-mobile")
         || next.is_ascii_alphabetic() && next != b'x' && next != b'X';
     if joined && !run.raw.contains(' ') {
         return;
@@ -159,17 +166,27 @@ fn card(run: &Run<'_>) -> Option<(Range<usize>, f64)> {
     }
     if run.raw.contains([' ', '-']) {
         let groups: Vec<usize> = run.raw.split([' ', '-']).map(str::len).collect();
-        let known: [&[usize]; 6] = [&[4, 4, 4, 4], &[4, 6, 5], &[4, 6, 4], &[4, 4, 4, 1], &[4, 4, 4, 4, 3], &[4, 4, 4]];
+        let known: [&[usize]; 6] =
+            [&[4, 4, 4, 4], &[4, 6, 5], &[4, 6, 4], &[4, 4, 4, 1], &[4, 4, 4, 4, 3], &[4, 4, 4]];
         if !known.contains(&groups.as_slice()) {
             return None;
         }
     }
-    let prefix = |count: usize| digits.iter().take(count).fold(0_u32, |sum, digit| sum * 10 + u32::from(*digit));
+    let prefix =
+        |count: usize| digits.iter().take(count).fold(0_u32, |sum, digit| sum * 10 + u32::from(*digit));
     let (two, three, four) = (prefix(2), prefix(3), prefix(4));
     let length = digits.len();
     let sure = match length {
         15 => matches!(two, 34 | 37),
-        16 => two / 10 == 4 || (51..=55).contains(&two) || (2221..=2720).contains(&four) || four == 6011 || two == 65 || (644..=649).contains(&three) || (3528..=3589).contains(&four),
+        16 => {
+            two / 10 == 4
+                || (51..=55).contains(&two)
+                || (2221..=2720).contains(&four)
+                || four == 6011
+                || two == 65
+                || (644..=649).contains(&three)
+                || (3528..=3589).contains(&four)
+        }
         _ => false,
     };
     let possible = match length {
@@ -182,11 +199,43 @@ fn card(run: &Run<'_>) -> Option<(Range<usize>, f64)> {
         _ => false,
     };
     let before = run.before(48);
-    let named = ["card", "credit", "debit", "visa", "amex", "mastercard", "cc ", "cc:", "cc=", "pan ", "cvv", "payment", "charge"].iter().any(|word| before.contains(word))
+    let named = [
+        "card",
+        "credit",
+        "debit",
+        "visa",
+        "amex",
+        "mastercard",
+        "cc ",
+        "cc:",
+        "cc=",
+        "pan ",
+        "cvv",
+        "payment",
+        "charge",
+    ]
+    .iter()
+    .any(|word| before.contains(word))
         || run.after(24).contains("card");
-    let is_id = ["id=", "id:", "id ", "_id", "tracking", "order", "batch", "epoch", "timestamp", "ts=", "ts\":", "isbn", "serial", "account", "reference"]
-        .iter()
-        .any(|word| before.get(before.len().saturating_sub(14)..).is_some_and(|tail| tail.contains(word)));
+    let is_id = [
+        "id=",
+        "id:",
+        "id ",
+        "_id",
+        "tracking",
+        "order",
+        "batch",
+        "epoch",
+        "timestamp",
+        "ts=",
+        "ts\":",
+        "isbn",
+        "serial",
+        "account",
+        "reference",
+    ]
+    .iter()
+    .any(|word| before.get(before.len().saturating_sub(14)..).is_some_and(|tail| tail.contains(word)));
     match (sure, possible, named, is_id) {
         (true, _, true, _) => Some((run.start..run.end, 1.0)),
         (_, true, true, _) => Some((run.start..run.end, 0.9)),
@@ -203,7 +252,10 @@ fn ssn(run: &Run<'_>) -> Option<(Range<usize>, f64)> {
         return None;
     }
     // Numbers that were printed in advertisements and documentation.
-    if matches!(run.digits, [0, 7, 8, 0, 5, 1, 1, 2, 0] | [2, 1, 9, 0, 9, 9, 9, 9, 9] | [1, 2, 3, 4, 5, 6, 7, 8, 9]) {
+    if matches!(
+        run.digits,
+        [0, 7, 8, 0, 5, 1, 1, 2, 0] | [2, 1, 9, 0, 9, 9, 9, 9, 9] | [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    ) {
         return None;
     }
     let before = run.before(40);
@@ -236,7 +288,10 @@ fn iban(text: &str, digit: usize) -> Option<Range<usize>> {
         let byte = at(index);
         if byte.is_ascii_alphanumeric() {
             compact.push(byte.to_ascii_uppercase());
-        } else if !(matches!(byte, b' ' | b'-') && compact.len().is_multiple_of(4) && !compact.is_empty()) {
+        } else if !(matches!(byte, b' ' | b'-')
+            && compact.len().is_multiple_of(4)
+            && at(index.saturating_sub(1)).is_ascii_alphanumeric())
+        {
             return None;
         }
         index += 1;
@@ -284,25 +339,52 @@ fn ipv4(run: &Run<'_>) -> Option<Range<usize>> {
     let raw = run.raw;
     let pieces: Vec<&str> = raw.split('.').collect();
     let &[a, b, c, d] = pieces.as_slice() else { return None };
-    let octet = |piece: &str| (piece.len() <= 3 && (piece == "0" || !piece.starts_with('0'))).then(|| piece.parse::<u8>().ok()).flatten();
+    let octet = |piece: &str| {
+        (piece.len() <= 3 && (piece == "0" || !piece.starts_with('0')))
+            .then(|| piece.parse::<u8>().ok())
+            .flatten()
+    };
     let octets = [octet(a)?, octet(b)?, octet(c)?, octet(d)?];
     let next = run.text.as_bytes().get(run.end).copied().unwrap_or(b' ');
-    let previous = run.start.checked_sub(1).and_then(|at| run.text.as_bytes().get(at)).copied().unwrap_or(b' ');
+    let previous =
+        run.start.checked_sub(1).and_then(|at| run.text.as_bytes().get(at)).copied().unwrap_or(b' ');
     if next.is_ascii_alphabetic() || matches!(next, b'_' | b'/') || matches!(previous, b'-' | b'.' | b'_') {
         return None;
     }
     let private = matches!(
         octets,
-        [0 | 10 | 127 | 224..=255, ..] | [169, 254, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [192, 0, 0 | 2, _] | [198, 18 | 19, ..] | [198, 51, 100, _] | [203, 0, 113, _]
+        [0 | 10 | 127 | 224..=255, ..]
+            | [169, 254, ..]
+            | [172, 16..=31, ..]
+            | [192, 168, ..]
+            | [100, 64..=127, ..]
+            | [192, 0, 0 | 2, _]
+            | [198, 18 | 19, ..]
+            | [198, 51, 100, _]
+            | [203, 0, 113, _]
     );
-    let known = matches!(octets, [8, 8, 8, 8] | [8, 8, 4, 4] | [1, 1, 1, 1] | [1, 0, 0, 1] | [9, 9, 9, 9] | [208, 67, 222 | 220, _] | [1, 2, 3, 4]) || octets.last() == Some(&0);
+    let known = matches!(
+        octets,
+        [8, 8, 8, 8]
+            | [8, 8, 4, 4]
+            | [1, 1, 1, 1]
+            | [1, 0, 0, 1]
+            | [9, 9, 9, 9]
+            | [208, 67, 222 | 220, _]
+            | [1, 2, 3, 4]
+    ) || octets.last() == Some(&0);
     if private || known {
         return None;
     }
     let before = run.before(24);
-    let version = ["version", "build", "release", "ver ", " v", "rev", "==", "sdk", "driver", "firmware", "chrome/", "/"].iter().any(|word| before.ends_with(word) || before.trim_end_matches([' ', ':', '=', '"']).ends_with(word));
+    let version = [
+        "version", "build", "release", "ver ", " v", "rev", "==", "sdk", "driver", "firmware", "chrome/", "/",
+    ]
+    .iter()
+    .any(|word| before.ends_with(word) || before.trim_end_matches([' ', ':', '=', '"']).ends_with(word));
     let small = octets.iter().all(|octet| *octet < 100) && octets.first().is_some_and(|first| *first < 20);
-    let named = ["ip", "addr", "host", "server", "from", "client", "remote"].iter().any(|word| before.contains(word));
+    let named =
+        ["ip", "addr", "host", "server", "from", "client", "remote"].iter().any(|word| before.contains(word));
     (!version && (!small || named)).then_some(run.start..run.end)
 }
 
@@ -323,12 +405,19 @@ fn ipv6(text: &str, first: usize) -> Option<(usize, Option<Range<usize>>)> {
     if raw.bytes().filter(|byte| *byte == b':').count() < 3 {
         return None;
     }
-    let boundary = (start == 0 || !at(start - 1).is_ascii_alphanumeric() && !matches!(at(start - 1), b':' | b'_')) && !at(end).is_ascii_alphanumeric();
+    let boundary = (start == 0
+        || !at(start - 1).is_ascii_alphanumeric() && !matches!(at(start - 1), b':' | b'_'))
+        && !at(end).is_ascii_alphanumeric();
     let public = boundary
         && raw.parse::<std::net::Ipv6Addr>().is_ok_and(|address| {
             let [head, second, ..] = address.segments();
             let groups = address.segments().iter().filter(|group| **group != 0).count();
-            groups >= 3 && !(address.is_loopback() || address.is_multicast() || head & 0xfe00 == 0xfc00 || head & 0xffc0 == 0xfe80 || head == 0x2001 && second == 0x0db8)
+            groups >= 3
+                && !(address.is_loopback()
+                    || address.is_multicast()
+                    || head & 0xfe00 == 0xfc00
+                    || head & 0xffc0 == 0xfe80
+                    || head == 0x2001 && second == 0x0db8)
         });
     Some((end, public.then_some(start..end)))
 }
@@ -357,6 +446,8 @@ mod tests {
         assert_eq!(seen("to DE89 3704 0044 0532 0130 00."), [(2, "DE89 3704 0044 0532 0130 00")]);
         assert_eq!(seen("gb82west12345698765432"), [(2, "gb82west12345698765432")]);
         assert!(seen("GB83WEST12345698765432").is_empty());
+        assert!(seen("DE89").is_empty());
+        assert!(seen("DE89 3704").is_empty());
     }
 
     #[test]

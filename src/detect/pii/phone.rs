@@ -7,9 +7,36 @@ use super::number::Run;
 
 /// Words before a number that say it is called.
 const BEFORE: &[&str] = &[
-    "phone", "tel", "mobile", "cell", "fax", "call", "dial", "ring", "whatsapp", "signal", "sms", "text me", "reach", "contact",
-    "answering", "messages to", "number is", "my number", "registered", "hotline", "handy", "telefon", "teléfono", "móvil",
-    "office", "landline", "ph:", "mob:", "voicemail", "on my",
+    "phone",
+    "tel",
+    "mobile",
+    "cell",
+    "fax",
+    "call",
+    "dial",
+    "ring",
+    "whatsapp",
+    "signal",
+    "sms",
+    "text me",
+    "reach",
+    "contact",
+    "answering",
+    "messages to",
+    "number is",
+    "my number",
+    "registered",
+    "hotline",
+    "handy",
+    "telefon",
+    "teléfono",
+    "móvil",
+    "office",
+    "landline",
+    "ph:",
+    "mob:",
+    "voicemail",
+    "on my",
 ];
 
 /// Words right after a number that say it is called.
@@ -18,7 +45,8 @@ const AFTER: &[&str] = &["office", "fax", "mobile", "phone", "cell", "home", "wo
 /// Calls `found` with the telephone numbers in a run of digits and separators.
 pub(super) fn phones(run: &Run<'_>, mut found: impl FnMut(Range<usize>, f64)) {
     let bytes = run.text.as_bytes();
-    let back = |count: usize| run.start.checked_sub(count).and_then(|at| bytes.get(at)).copied().unwrap_or(b' ');
+    let back =
+        |count: usize| run.start.checked_sub(count).and_then(|at| bytes.get(at)).copied().unwrap_or(b' ');
     let mut start = run.start;
     if back(1) == b'(' {
         start -= 1;
@@ -46,7 +74,8 @@ pub(super) fn phones(run: &Run<'_>, mut found: impl FnMut(Range<usize>, f64)) {
     if !(6..=15).contains(&count) || is_else(run) {
         return;
     }
-    let groups: Vec<usize> = run.raw.split([' ', '-', '.', '(', ')']).map(str::len).filter(|length| *length > 0).collect();
+    let groups: Vec<usize> =
+        run.raw.split([' ', '-', '.', '(', ')']).map(str::len).filter(|length| *length > 0).collect();
     if plus {
         if count >= 8 && groups.len() <= 7 && !is_fictional(run.digits) {
             found(start..end, 1.0);
@@ -56,7 +85,8 @@ pub(super) fn phones(run: &Run<'_>, mut found: impl FnMut(Range<usize>, f64)) {
     let before = run.before(36);
     let after = run.after(10);
     let tail = after.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
-    let named = BEFORE.iter().any(|word| before.contains(word)) || AFTER.iter().any(|word| tail.starts_with(word));
+    let named =
+        BEFORE.iter().any(|word| before.contains(word)) || AFTER.iter().any(|word| tail.starts_with(word));
     if is_fictional(run.digits) {
         return;
     }
@@ -82,7 +112,8 @@ pub(super) fn phones(run: &Run<'_>, mut found: impl FnMut(Range<usize>, f64)) {
     }
     // Others: two to six groups of no more than eight digits, or one plain run behind a word.
     let grouped = (2..=6).contains(&groups.len()) && groups.iter().all(|length| *length <= 8) && count >= 6;
-    let plain = groups.len() == 1 && (7..=13).contains(&count) && !before.contains("id") && !before.contains("code");
+    let plain =
+        groups.len() == 1 && (7..=13).contains(&count) && !before.contains("id") && !before.contains("code");
     if grouped || plain {
         found(start..end, if grouped { 0.8 } else { 0.7 });
     }
@@ -92,9 +123,12 @@ pub(super) fn phones(run: &Run<'_>, mut found: impl FnMut(Range<usize>, f64)) {
 fn is_else(run: &Run<'_>) -> bool {
     let raw = run.raw;
     let mut pieces = raw.split(['-', '.', ' ']);
-    let (first, second, third) = (pieces.next().unwrap_or(""), pieces.next().unwrap_or(""), pieces.next().unwrap_or(""));
+    let (first, second, third) =
+        (pieces.next().unwrap_or(""), pieces.next().unwrap_or(""), pieces.next().unwrap_or(""));
     let year = |piece: &str| piece.len() == 4 && (piece.starts_with("19") || piece.starts_with("20"));
-    let short = |piece: &str| matches!(piece.len(), 1 | 2) && piece.parse::<u32>().is_ok_and(|value| (1..=31).contains(&value));
+    let short = |piece: &str| {
+        matches!(piece.len(), 1 | 2) && piece.parse::<u32>().is_ok_and(|value| (1..=31).contains(&value))
+    };
     let dated = year(first) && short(second) || short(first) && short(second) && year(third);
     let decimal = raw.matches('.').count() == 1 && !raw.contains([' ', '-']);
     let book = raw.starts_with("978-") || raw.starts_with("979-") || run.before(8).contains("isbn");
@@ -105,5 +139,7 @@ fn is_else(run: &Run<'_>) -> bool {
 /// `555-01xx`, which is kept free for fiction.
 fn is_fictional(digits: &[u8]) -> bool {
     let local = digits.len().checked_sub(7).and_then(|from| digits.get(from..)).unwrap_or_default();
-    matches!(local, [5, 5, 5, 0, 1, ..]) || digits.iter().all(|digit| Some(digit) == digits.first()) || digits.starts_with(&[1, 2, 3, 4, 5, 6])
+    matches!(local, [5, 5, 5, 0, 1, ..])
+        || digits.iter().all(|digit| Some(digit) == digits.first())
+        || digits.starts_with(&[1, 2, 3, 4, 5, 6])
 }

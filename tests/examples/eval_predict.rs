@@ -121,20 +121,15 @@ fn parts(item: &Value) -> (Vec<Part>, Vec<Home>) {
 
 /// A call as `{"name", "arguments"}`, or as `{"raw": "Name{…}"}`.
 fn tool_call(call: &Value) -> Part {
-    let (tool, args) = match call["raw"].as_str() {
-        Some(raw) => {
-            let end = raw.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(raw.len());
-            (raw.get(..end).unwrap_or_default().to_owned(), Value::String(raw.to_owned()))
-        }
-        None => {
-            let args = match &call["arguments"] {
-                Value::String(text) => {
-                    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()))
-                }
-                other => other.clone(),
-            };
-            (call["name"].as_str().unwrap_or_default().to_owned(), args)
-        }
+    let (tool, args) = if let Some(raw) = call["raw"].as_str() {
+        let end = raw.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(raw.len());
+        (raw.get(..end).unwrap_or_default().to_owned(), Value::String(raw.to_owned()))
+    } else {
+        let args = match &call["arguments"] {
+            Value::String(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
+            other => other.clone(),
+        };
+        (call["name"].as_str().unwrap_or_default().to_owned(), args)
     };
     let text = PartKind::render_args(&args);
     Part { role: Role::Assistant, kind: PartKind::ToolCall { tool, call_id: String::new(), args }, text }

@@ -246,9 +246,13 @@ fn card(run: &Run<'_>) -> Option<(Range<usize>, f64)> {
 
 /// A United States social security number: areas and groups that are given out, or the words beside it.
 fn ssn(run: &Run<'_>) -> Option<(Range<usize>, f64)> {
-    let [a, b, c, d, e, f, g, h, i] = *run.digits else { return None };
-    let (area, group, serial) = ([a, b, c], [d, e], [f, g, h, i]);
-    if area == [0, 0, 0] || area == [6, 6, 6] || a == 9 || group == [0, 0] || serial == [0, 0, 0, 0] {
+    let [first, second, third, group @ .., _, _, _, _] = run.digits else { return None };
+    let serial = run.digits.get(5..).unwrap_or_default();
+    if run.digits.len() != 9
+        || matches!([*first, *second, *third], [0, 0, 0] | [6, 6, 6] | [9, _, _])
+        || group == [0, 0]
+        || serial == [0, 0, 0, 0]
+    {
         return None;
     }
     // Numbers that were printed in advertisements and documentation.

@@ -184,8 +184,6 @@ const TAILS: &[&str] = &[
     "withspecial",
     "xyz",
     "param",
-    "s",
-    "1",
 ];
 
 /// The value of a key, token or secret whose name holds a keyword at `hit`.
@@ -194,6 +192,10 @@ pub(super) fn key(text: &str, hit: Range<usize>) -> Option<Hit> {
     let word = name.word.to_ascii_lowercase();
     let previous = name.before.rsplit(['_', '-', '.', ' ']).find(|piece| !piece.is_empty()).unwrap_or("");
     if NOT_SECRET.iter().any(|no| previous == *no || name.before.ends_with(no) && no.len() >= 5) {
+        return None;
+    }
+    // A session key names a session; a session token opens it.
+    if word == "key" && name.before.trim_end_matches(['_', '-', '.', ' ']).ends_with("session") {
         return None;
     }
     let (join, start) = join(text, &name)?;

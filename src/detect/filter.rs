@@ -183,6 +183,9 @@ pub(super) fn randomness(value: &str) -> Randomness {
     if shape.letters() == 0 {
         return Randomness::None;
     }
+    if shape.len >= 12 && shape.marks == 0 && bits >= 3.0 && is_unpronounceable(value) {
+        return judge(true);
+    }
     if counted && shape.len >= 12 && shape.digits >= 3 && shape.letters() >= 4 {
         return Randomness::Sequence;
     }
@@ -190,6 +193,16 @@ pub(super) fn randomness(value: &str) -> Randomness {
         shape.turns >= 3 && shape.turns * 8 >= shape.len && bits >= 2.8
             || shape.len >= 16 && shape.digits >= 3 && shape.turns >= 3 && bits >= 3.2,
     )
+}
+
+/// Six consonants in a row, which hardly any word has.
+fn is_unpronounceable(value: &str) -> bool {
+    let mut run = 0;
+    value.bytes().any(|byte| {
+        let vowel = matches!(byte.to_ascii_lowercase(), b'a' | b'e' | b'i' | b'o' | b'u' | b'y');
+        run = if byte.is_ascii_alphabetic() && !vowel { run + 1 } else { 0 };
+        run >= 6
+    })
 }
 
 const fn is_mark(c: char) -> bool {
@@ -217,10 +230,13 @@ fn is_plain_piece(piece: &str) -> bool {
 
 /// A date or a time of day stands at the start.
 fn is_dated(value: &str) -> bool {
-    let mut bytes = value.bytes();
-    let head: Vec<u8> = bytes.by_ref().take(10).collect();
-    matches!(head.as_slice(), [b'1' | b'2', b'0' | b'9', y, z, b'-' | b'/', a, b, b'-' | b'/', c, d]
-        if [y, z, a, b, c, d].iter().all(|byte| byte.is_ascii_digit()))
+    let head: Vec<u8> = value.bytes().take(10).collect();
+    let [century, decade, year @ .., dash, last, first] = head.as_slice() else { return false };
+    matches!([*century, *decade], [b'1', b'9'] | [b'2', b'0'])
+        && matches!(year, [_, _, b'-' | b'/', _, _])
+        && matches!(dash, b'-' | b'/')
+        && last.is_ascii_digit()
+        && first.is_ascii_digit()
 }
 
 /// Counting or walking along the keyboard: five or more neighbours in a row, or four equal characters.
@@ -427,6 +443,7 @@ pub(super) fn validate(validator: Validator, value: &str, text: &str, start: usi
                 && (randomness(value) != Randomness::None || Shape::of(value).turns >= 5)
         }
         Validator::Affirmed => !is_negated(text, start),
+        Validator::Bot => names_a_bot(text, start),
     }
 }
 
@@ -453,6 +470,42 @@ fn is_url_password(value: &str) -> bool {
         && !value.contains(['$', '{', '}', '<', '>', '*'])
         && !STAND_INS.contains(&lower.as_str())
         && !value.bytes().all(|byte| byte == b'x' || byte == b'X' || byte == b'.')
+}
+
+/// Whether within some sentences before and after `start` a model is spoken of, or spoken to as one.
+fn names_a_bot(text: &str, start: usize) -> bool {
+    const NAMES: &[&str] = &[
+        "chatgpt",
+        "gpt",
+        "openai",
+        " ai ",
+        " ai,",
+        " ai.",
+        "an ai",
+        "a.i.",
+        "chatbot",
+        "chat bot",
+        "language model",
+        " bot ",
+        "assistant",
+        "claude",
+        "llama",
+        "gemini",
+        "developer mode",
+        "jailbreak",
+        " dan ",
+        "\"dan",
+        "unfiltered",
+        "uncensored",
+        "amoral",
+        "prompt",
+        "generate any",
+        "persona",
+    ];
+    let from = text.floor_char_boundary(start.saturating_sub(500));
+    let to = text.ceil_char_boundary((start + 300).min(text.len()));
+    let near = text.get(from..to).unwrap_or_default().to_ascii_lowercase();
+    NAMES.iter().any(|name| near.contains(name))
 }
 
 /// Whether shortly before `start`, in the same sentence, the writer denies, forbids or refuses.

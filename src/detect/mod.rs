@@ -28,9 +28,6 @@ use std::sync::{Arc, LazyLock};
 
 use crate::case::{Finding, Part, PartKind, Role, Turn};
 
-mod evidence;
-
-pub use evidence::{evidence, place, quote, sensitive_spans};
 pub use pack::{DetectError, Examples, Lens, Rule};
 
 /// The packs that are built in: name and TOML source.

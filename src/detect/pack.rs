@@ -195,6 +195,8 @@ pub(super) enum Validator {
     Bearer,
     /// No negation stands shortly before.
     Affirmed,
+    /// Something near by names a model, a bot or a mode of one.
+    Bot,
 }
 
 impl Validator {
@@ -207,6 +209,7 @@ impl Validator {
             "url_password" => Self::UrlPassword,
             "bearer" => Self::Bearer,
             "affirmed" => Self::Affirmed,
+            "bot" => Self::Bot,
             _ => return None,
         })
     }
@@ -294,12 +297,11 @@ pub(super) fn load(sources: &[(String, String)], when: Compile) -> Result<Vec<Ru
                 rule: Some(id.clone()),
                 problem,
             })?;
-            match places.get(&id).and_then(|index| rules.get_mut(*index)) {
-                Some(slot) => *slot = rule,
-                None => {
-                    places.insert(id, rules.len());
-                    rules.push(rule);
-                }
+            if let Some(slot) = places.get(&id).and_then(|index| rules.get_mut(*index)) {
+                *slot = rule;
+            } else {
+                places.insert(id, rules.len());
+                rules.push(rule);
             }
         }
     }
@@ -429,7 +431,10 @@ pub(super) fn for_bytes(source: &str) -> String {
                 let (open, close) = if in_class { ("", "") } else { ("(?:", ")") };
                 out.push_str(open);
                 for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                    out.push_str(&format!("\\x{byte:02x}"));
+                    out.push_str(r"\x");
+                    out.extend(
+                        [byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).unwrap_or('0')),
+                    );
                 }
                 out.push_str(close);
             }

@@ -312,7 +312,7 @@ impl Engine {
                 Scanner::Ip => numbers.ip = Some(number),
                 Scanner::Email => pii::emails(text, |range| found.push(Found::new(number, rule, range, 1.0))),
                 Scanner::HiddenText => {
-                    unicode::hidden(text, |range| found.push(Found::new(number, rule, range, 1.0)))
+                    unicode::hidden(text, |range| found.push(Found::new(number, rule, range, 1.0)));
                 }
                 Scanner::Assignment | Scanner::Password => {}
             }

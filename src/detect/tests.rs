@@ -166,7 +166,7 @@ fn masks_are_not_masked_again_and_hide_nothing() {
         [0]
     .clone();
     let once = detectors.redact(&format!("export GITHUB_TOKEN={token} # and ana.berg@posteo.net"));
-    assert!(!once.contains(&token[8..]) && !once.contains("posteo"), "{once}");
+    assert!(!once.contains(token.get(8..).unwrap()) && !once.contains("posteo"), "{once}");
     assert_eq!(detectors.redact(&once), once);
     let forged = format!("[github_token {token} #12345678]");
     assert!(!detectors.redact(&forged).contains(&token));

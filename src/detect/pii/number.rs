@@ -246,9 +246,13 @@ fn card(run: &Run<'_>) -> Option<(Range<usize>, f64)> {
 
 /// A United States social security number: areas and groups that are given out, or the words beside it.
 fn ssn(run: &Run<'_>) -> Option<(Range<usize>, f64)> {
-    let [a, b, c, d, e, f, g, h, i] = *run.digits else { return None };
-    let (area, group, serial) = ([a, b, c], [d, e], [f, g, h, i]);
-    if area == [0, 0, 0] || area == [6, 6, 6] || a == 9 || group == [0, 0] || serial == [0, 0, 0, 0] {
+    let [first, second, third, group @ .., _, _, _, _] = run.digits else { return None };
+    let serial = run.digits.get(5..).unwrap_or_default();
+    if run.digits.len() != 9
+        || matches!([*first, *second, *third], [0, 0, 0] | [6, 6, 6] | [9, _, _])
+        || group == [0, 0]
+        || serial == [0, 0, 0, 0]
+    {
         return None;
     }
     // Numbers that were printed in advertisements and documentation.
@@ -288,7 +292,10 @@ fn iban(text: &str, digit: usize) -> Option<Range<usize>> {
         let byte = at(index);
         if byte.is_ascii_alphanumeric() {
             compact.push(byte.to_ascii_uppercase());
-        } else if !(matches!(byte, b' ' | b'-') && compact.len().is_multiple_of(4) && !compact.is_empty()) {
+        } else if !(matches!(byte, b' ' | b'-')
+            && compact.len().is_multiple_of(4)
+            && at(index.saturating_sub(1)).is_ascii_alphanumeric())
+        {
             return None;
         }
         index += 1;
@@ -443,6 +450,8 @@ mod tests {
         assert_eq!(seen("to DE89 3704 0044 0532 0130 00."), [(2, "DE89 3704 0044 0532 0130 00")]);
         assert_eq!(seen("gb82west12345698765432"), [(2, "gb82west12345698765432")]);
         assert!(seen("GB83WEST12345698765432").is_empty());
+        assert!(seen("DE89").is_empty());
+        assert!(seen("DE89 3704").is_empty());
     }
 
     #[test]

@@ -86,12 +86,12 @@ pub(super) fn phones(run: &Run<'_>, mut found: impl FnMut(Range<usize>, f64)) {
     let after = run.after(10);
     let tail = after.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
     let named =
-        BEFORE.iter().any(|word| before.contains(word)) || AFTER.iter().any(|word| tail.starts_with(word));
+        BEFORE.iter().any(|word| has_word(&before, word)) || AFTER.iter().any(|word| tail.starts_with(word));
     if is_fictional(run.digits) {
         return;
     }
     // North America: the grouping alone says it.
-    let american = matches!(groups.as_slice(), [3, 3, 4] | [1, 3, 3, 4] | [3, 3, 3, 4]);
+    let american = matches!(groups.as_slice(), [3, 3, 4] | [1 | 3, 3, 3, 4]);
     if american && run.raw.contains(['-', '.', ')']) {
         let head = groups.first().copied().unwrap_or(0);
         let lead = match (groups.len(), head) {
@@ -112,11 +112,24 @@ pub(super) fn phones(run: &Run<'_>, mut found: impl FnMut(Range<usize>, f64)) {
     }
     // Others: two to six groups of no more than eight digits, or one plain run behind a word.
     let grouped = (2..=6).contains(&groups.len()) && groups.iter().all(|length| *length <= 8) && count >= 6;
-    let plain =
-        groups.len() == 1 && (7..=13).contains(&count) && !before.contains("id") && !before.contains("code");
+    // Ten or thirteen digits from `15` on are seconds or milliseconds since 1970.
+    let epoch = matches!(count, 10 | 13) && matches!(run.digits, [1, 5..=9, ..]);
+    let plain = groups.len() == 1
+        && !epoch
+        && (7..=13).contains(&count)
+        && !before.contains("id")
+        && !before.contains("code");
     if grouped || plain {
         found(start..end, if grouped { 0.8 } else { 0.7 });
     }
+}
+
+/// Whether `word` stands in `text` at the start of a word.
+fn has_word(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _)| {
+        at == 0
+            || !text.as_bytes().get(at - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+    })
 }
 
 /// Dates, decimal numbers, book numbers, and lists of numbers.

@@ -3,7 +3,9 @@
 pub mod case;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod detect;
+pub mod engine;
 pub mod graph;
 pub mod id;
 pub mod logs;

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** text from a log, a model or a container reaches a terminal only through [`plain`].
 
+use std::fmt::{self, Write as _};
+
 /// Cuts at a character boundary so that at most `max_chars` characters stay; an ellipsis shows the cut.
 pub fn bounded(text: &str, max_chars: usize) -> String {
     let mut chars = text.chars();
@@ -35,6 +37,12 @@ pub fn plain(text: &str) -> String {
         }
     }
     out
+}
+
+/// Adds formatted text.
+pub fn push(to: &mut String, args: fmt::Arguments<'_>) {
+    // Writing to a string cannot fail; a `Display` that does has said nothing.
+    to.write_fmt(args).unwrap_or_default();
 }
 
 /// The largest character boundary of `text` at or before `index`.

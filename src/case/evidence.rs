@@ -45,6 +45,9 @@ pub struct Evidence {
     pub quote: String,
     /// The rule or lens that found it.
     pub rule: String,
+    /// What the rule says of it, in a few words; empty where a model found it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub title: String,
     /// Short kind of what was found.
     pub label: String,
     /// What kind of incident it points to.

@@ -154,7 +154,7 @@ async fn test(host: &Host, names: &[String], format: Format) -> Outcome {
     }
     match format {
         Format::Json => {
-            printer::json(&json!({ "version": 1, "passed": passed, "failed": failed, "graphs": reports }))?
+            printer::json(&json!({ "version": 1, "passed": passed, "failed": failed, "graphs": reports }))?;
         }
         Format::Table => printer::data(format_args!("{passed} passed, {failed} failed"))?,
     }

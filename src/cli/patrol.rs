@@ -130,7 +130,7 @@ async fn look(
         }
         progress.say("going on with the sweep that was cut off");
         match world.host.resume(run.run, options(progress, "patrol", shutdown)).await {
-            Ok(outcome) => take(&mut report, outcome),
+            Ok(outcome) => take(&mut report, &outcome),
             // What it would have reviewed is pending still: the next sweep does it.
             Err(error) => tracing::warn!(run_id = %run.run, %error, "a sweep that was cut off cannot go on"),
         }
@@ -143,7 +143,7 @@ async fn look(
             .run(GRAPH, input, options(progress, "patrol", shutdown))
             .await
             .map_err(workflow_failure)?;
-        take(&mut report, outcome);
+        take(&mut report, &outcome);
     }
     if !args.no_police && !report.interrupted {
         investigate(world, args, progress, shutdown, &mut report).await?;
@@ -156,12 +156,12 @@ async fn look(
             report.flags.push(flag);
         }
     }
-    report.flags.sort_by(|a, b| b.consensus_severity.cmp(&a.consensus_severity));
+    report.flags.sort_by_key(|flag| std::cmp::Reverse(flag.consensus_severity));
     report.unreadable_entries = world.patrol.store.rejected_entries().map_err(store_failure)?;
     Ok(report)
 }
 
-fn take(report: &mut Report, outcome: crate::engine::RunOutcome) {
+fn take(report: &mut Report, outcome: &crate::engine::RunOutcome) {
     report.interrupted |= outcome.status != crate::engine::Outcome::Done;
     let summary = outcome.state.get("summary").cloned();
     if let Some(summary) = summary.and_then(|summary| serde_json::from_value::<SweepSummary>(summary).ok()) {
@@ -298,9 +298,9 @@ fn page(world: &World, report: &Report) -> String {
     }
     if !report.cases.is_empty() {
         lines.push(format!(
-            "{}  {} in {}",
+            "{}  {} written to {}",
             bold("cases    "),
-            count(report.cases.len() as u64, "case file"),
+            report.cases.len(),
             world.paths.reports().display()
         ));
     }
@@ -333,10 +333,10 @@ fn page(world: &World, report: &Report) -> String {
 pub(super) fn place_hint(world: &World) -> String {
     let mut out = String::new();
     if world.paths.logs != std::path::Path::new("./agent_logs") {
-        out.push_str(&format!(" --log-dir {}", world.paths.logs.display()));
+        text::push(&mut out, format_args!(" --log-dir {}", world.paths.logs.display()));
     }
     if world.paths.data != world.paths.logs {
-        out.push_str(&format!(" --data-dir {}", world.paths.data.display()));
+        text::push(&mut out, format_args!(" --data-dir {}", world.paths.data.display()));
     }
     out
 }

@@ -117,7 +117,9 @@ fn section(lines: &mut Vec<String>, title: &str, body: impl Iterator<Item = Stri
     if !body.is_empty() {
         lines.push(String::new());
         lines.push(bold(title));
-        lines.extend(body.into_iter().map(|line| printer::fold(&format!("  {line}"), "    ")));
+        for line in body.iter().flat_map(|entry| entry.lines()) {
+            lines.push(printer::fold(&format!("  {line}"), "      "));
+        }
     }
 }
 
@@ -127,9 +129,9 @@ fn numbered(actions: &[String]) -> impl Iterator<Item = String> {
 
 fn evidence_line(item: &Evidence) -> String {
     format!(
-        "{} {} in the {} {}\n      \"{}\"",
+        "{} {}, in the {} {}\n      \"{}\"",
         severity(item.severity),
-        text::plain(&item.label.replace('_', " ")),
+        text::plain(if item.title.is_empty() { &item.label } else { &item.title }),
         text::plain(&item.place),
         dim(format!("({}, {}, bytes {}–{})", item.rule, text::plain(&item.turn), item.start, item.end)),
         text::plain(&item.quote)

@@ -97,6 +97,7 @@ pub fn evidence(detectors: &Detectors, turn: &Turn, findings: &[Finding]) -> Vec
                 end: finding.end,
                 quote: quote(&part.text, &spans, finding.start..finding.end),
                 rule: finding.rule.clone(),
+                title: detectors.title(&finding.rule).to_owned(),
                 label: finding.label.clone(),
                 category: finding.category,
                 severity: finding.severity,

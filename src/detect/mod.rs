@@ -12,6 +12,7 @@
 
 mod assign;
 mod decode;
+mod evidence;
 mod filter;
 mod pack;
 mod pii;
@@ -28,6 +29,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::case::{Finding, Part, PartKind, Role, Turn};
 
+pub use evidence::{evidence, place, quote, sensitive_spans};
 pub use pack::{DetectError, Examples, Lens, Rule};
 
 /// The packs that are built in: name and TOML source.
@@ -60,11 +62,10 @@ impl Detectors {
     pub fn builtin() -> &'static Self {
         static BUILT: LazyLock<Detectors> = LazyLock::new(|| {
             let sources = Detectors::builtin_sources();
-            // The unit tests prove that the embedded packs compile; without rules nothing would be found,
-            // and the version would say so.
             let engine = pack::load(&sources, pack::Compile::Lazy)
-                .and_then(|rules| scan::Engine::new(rules, &sources))
-                .unwrap_or_default();
+                .and_then(|rules| scan::Engine::new(rules, &sources));
+            #[expect(clippy::expect_used, reason = "a patrol without rules would find everything clean")]
+            let engine = engine.expect("the embedded packs compile: a unit test compiles each of them");
             Detectors { inner: Arc::new(engine) }
         });
         &BUILT
@@ -123,6 +124,12 @@ impl Detectors {
     }
 
     /// The rules in force, in the order of their packs.
+    /// What a rule says of what it finds, in a few words; nothing for a rule that is not here.
+    pub fn title(&self, rule: &str) -> &str {
+        self.rules().find(|known| known.id == rule).map_or("", |known| known.title.as_str())
+    }
+
+    /// The rules, in the order of their packs.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.inner.rules().iter()
     }

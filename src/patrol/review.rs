@@ -257,7 +257,7 @@ async fn ask(
     for (index, line) in window {
         if shown != Some(*index) {
             let name = turns.get(*index).map_or("", |turn| turn.run_id_ts.as_str());
-            log.push_str(&format!("=== turn {index} {mark} ({})\n", text::plain(name)));
+            text::push(&mut log, format_args!("=== turn {index} {mark} ({})\n", text::plain(name)));
             shown = Some(*index);
         }
         log.push_str(line);
@@ -329,6 +329,7 @@ fn count(
         end: span.end,
         quote: text::bounded(&text::plain(incident.quote.trim()), 240),
         rule: format!("lens.{}", reviewer.lens.as_str()),
+        title: String::new(),
         label: incident.category.as_str().to_owned(),
         category: incident.category,
         severity: incident.severity,
@@ -368,8 +369,9 @@ mod tests {
         let parts = segments(&body, 1_000);
         let mut joined = parts[0].to_owned();
         for part in &parts[1..] {
-            assert!(joined.ends_with(&part[..OVERLAP_CHARS]));
-            joined.push_str(&part[OVERLAP_CHARS..]);
+            let (again, new) = part.split_at(OVERLAP_CHARS);
+            assert!(joined.ends_with(again));
+            joined.push_str(new);
         }
         assert_eq!(joined, body);
         assert_eq!(segments("", 1_000), [""]);

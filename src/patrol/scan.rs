@@ -61,24 +61,22 @@ pub(super) async fn scan(
         }
         for (index, vote, item) in sightings.votes {
             let Some(turn) = masked.get(index) else { continue };
-            let verdict = match verdicts.iter_mut().find(|verdict| verdict.turn_row == turn.row) {
-                Some(verdict) => verdict,
-                None => {
-                    verdicts.push(TurnVerdict {
-                        turn_row: turn.row,
-                        run_id_ts: turn.run_id_ts.clone(),
-                        run_id: turn.run_id.clone(),
-                        ts: turn.ts,
-                        source_file: turn.source_file.clone(),
-                        stream: assignment.stream.clone(),
-                        agent_id: turn.agent_id.clone(),
-                        votes: Vec::new(),
-                        evidence: Vec::new(),
-                    });
-                    let Some(verdict) = verdicts.last_mut() else { continue };
-                    verdict
-                }
-            };
+            let known = verdicts.iter().position(|verdict| verdict.turn_row == turn.row);
+            let place = known.unwrap_or_else(|| {
+                verdicts.push(TurnVerdict {
+                    turn_row: turn.row,
+                    run_id_ts: turn.run_id_ts.clone(),
+                    run_id: turn.run_id.clone(),
+                    ts: turn.ts,
+                    source_file: turn.source_file.clone(),
+                    stream: assignment.stream.clone(),
+                    agent_id: turn.agent_id.clone(),
+                    votes: Vec::new(),
+                    evidence: Vec::new(),
+                });
+                verdicts.len() - 1
+            });
+            let Some(verdict) = verdicts.get_mut(place) else { continue };
             verdict.votes.push(vote);
             verdict.evidence.push(item);
         }

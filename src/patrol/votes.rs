@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::case::{Category, Evidence, FlagVote, Severity, Turn};
 use crate::id::VoteId;
+use crate::text;
 
 /// The name the detectors vote under.
 pub(super) const DETECTORS: &str = "detectors";
@@ -50,7 +51,7 @@ const NAMED_PLACES: usize = 3;
 fn observation(items: &[&Evidence]) -> String {
     let mut seen: Vec<String> = Vec::new();
     for item in items {
-        let sight = format!("{} in the {}", item.label.replace('_', " "), item.place);
+        let sight = format!("{} ({})", item.title, item.place);
         if !seen.contains(&sight) {
             seen.push(sight);
         }
@@ -59,7 +60,7 @@ fn observation(items: &[&Evidence]) -> String {
     seen.truncate(NAMED_PLACES);
     let mut out = seen.join("; ");
     if more > 0 {
-        out.push_str(&format!("; {more} more"));
+        text::push(&mut out, format_args!("; {more} more"));
     }
     out
 }

@@ -103,7 +103,7 @@ fn render(
         };
         let mark = if flagged { " FLAGGED" } else { "" };
         let name = text::plain(&turn.run_id_ts());
-        window.text.push_str(&format!("--- turn {name}{mark}\n{body}\n"));
+        text::push(&mut window.text, format_args!("--- turn {name}{mark}\n{body}\n"));
         window.turns.push(ContextTurn { run_id_ts: turn.run_id_ts(), ts: turn.ts, flagged });
     }
     window
@@ -113,7 +113,7 @@ fn render(
 fn body(detectors: &Detectors, turn: &Turn) -> String {
     let mut out = String::new();
     for part in &turn.parts {
-        out.push_str(&format!("[{}] {}\n", place(part), detectors.redact(&part.text)));
+        text::push(&mut out, format_args!("[{}] {}\n", place(part), detectors.redact(&part.text)));
     }
     out
 }

@@ -30,7 +30,7 @@ pub(super) fn write(folder: &Path, case: &CaseFile) -> Result<PathBuf, StoreErro
     let prefix = format!("case_{}_", case.investigation_id);
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let older = name.to_str().is_some_and(|name| name.starts_with(&prefix) && name.ends_with(".json"));
+        let older = name.to_str().is_some_and(|name| name.starts_with(&prefix));
         if older && entry.path() != path {
             // A file that stays is an older version of the same case, not a loss.
             drop(std::fs::remove_file(entry.path()));

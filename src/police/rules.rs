@@ -17,7 +17,7 @@ pub(super) fn draft(flag: &PatrolFlag, context: &ContextWindow) -> CaseDraft {
     let mut listed = 0;
     for turn in turns(flag) {
         let items: Vec<&Evidence> = flag.evidence.iter().filter(|item| item.turn == turn).collect();
-        facts.push_str(&format!("Turn {}{}:\n", text::plain(&turn), when(context, &turn)));
+        text::push(&mut facts, format_args!("Turn {}{}:\n", text::plain(&turn), when(context, &turn)));
         if items.is_empty() {
             facts.push_str("  flagged by vote, without a quoted place\n");
         }
@@ -26,15 +26,17 @@ pub(super) fn draft(flag: &PatrolFlag, context: &ContextWindow) -> CaseDraft {
             if listed > LISTED {
                 continue;
             }
-            let label = item.label.replace('_', " ");
-            facts.push_str(&format!("  {label} in the {}: \"{}\" ({})\n", item.place, item.quote, item.rule));
+            text::push(
+                &mut facts,
+                format_args!("  {}, in the {}: \"{}\"\n", what(item), item.place, item.quote),
+            );
         }
     }
     if listed > LISTED {
-        facts.push_str(&format!("  and {} more places, all in the evidence\n", listed - LISTED));
+        text::push(&mut facts, format_args!("  and {} more places, all in the evidence\n", listed - LISTED));
     }
     if flag.evidence.is_empty() && !flag.referral_summary.is_empty() {
-        facts.push_str(&format!("The patrol wrote: {}\n", text::plain(&flag.referral_summary)));
+        text::push(&mut facts, format_args!("The patrol wrote: {}\n", text::plain(&flag.referral_summary)));
     }
     let who = text::plain(if flag.stream.is_empty() { &flag.source_file } else { &flag.stream });
     let mut caveats = vec![String::from(
@@ -78,10 +80,15 @@ fn when(context: &ContextWindow, turn: &str) -> String {
         .unwrap_or_default()
 }
 
+/// What was found, in words.
+fn what(item: &Evidence) -> String {
+    if item.title.is_empty() { item.label.replace('_', " ") } else { item.title.clone() }
+}
+
 fn seen(evidence: &[Evidence]) -> String {
     let mut counts: BTreeMap<(Severity, String), u64> = BTreeMap::new();
     for item in evidence {
-        *counts.entry((item.severity, item.label.replace('_', " "))).or_default() += 1;
+        *counts.entry((item.severity, what(item))).or_default() += 1;
     }
     let parts: Vec<String> = counts
         .iter()
@@ -93,5 +100,5 @@ fn seen(evidence: &[Evidence]) -> String {
             },
         )
         .collect();
-    if parts.is_empty() { String::from("by vote of the patrol") } else { parts.join(", ") }
+    if parts.is_empty() { String::from("by vote of the patrol") } else { parts.join("; ") }
 }

@@ -20,7 +20,7 @@ use crate::workflow::{Host, WorkflowError};
 /// Name of the graph an investigation runs.
 pub(super) const GRAPH: &str = "investigate";
 /// How long an investigation may hold a flag before another one may take it.
-const LEASE: Duration = Duration::from_secs(45 * 60);
+const LEASE: Duration = Duration::from_mins(45);
 /// Wait before the second attempt; doubles each time.
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 

@@ -67,7 +67,7 @@ pub enum WorkflowError {
     Prompt(#[from] PromptError),
     /// The run failed.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(Box<EngineError>),
     /// The store of runs failed.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -79,6 +79,12 @@ pub enum WorkflowError {
         /// What is wrong, with its place.
         message: String,
     },
+}
+
+impl From<EngineError> for WorkflowError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(Box::new(error))
+    }
 }
 
 impl WorkflowError {

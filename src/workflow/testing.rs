@@ -160,14 +160,14 @@ fn stubbed(graph: &Graph, stubs: &BTreeMap<String, Vec<Value>>) -> (Graph, Regis
         let answers = stubs.get(&node.name).cloned().unwrap_or_default();
         let visits = Arc::new(Mutex::new(0_usize));
         registry.task(&task, "a stub", move |ctx: Ctx, _: Value| {
-            let index = match ctx.item() {
-                Some(item) => item as usize,
-                None => {
+            let index = ctx.item().map_or_else(
+                || {
                     let mut visits = visits.lock().unwrap_or_else(PoisonError::into_inner);
                     *visits += 1;
                     *visits - 1
-                }
-            };
+                },
+                |item| item as usize,
+            );
             // The last answer stands for every further visit.
             let answer = answers.get(index).or_else(|| answers.last()).cloned();
             async move { Ok::<_, NodeError>(answer.unwrap_or_else(|| Value::Object(Map::new()))) }

@@ -119,7 +119,8 @@ fn detect(case: &str, dir: &Path) -> Outcome<()> {
     let turns = collector.records.iter().map(|record| loader.load(record)).collect::<Result<Vec<_>, _>>()?;
     let text: u64 = turns.iter().flat_map(|turn| &turn.parts).map(|part| part.text.len() as u64).sum();
     let detectors = Detectors::builtin();
-    let (took, found) = fastest(3, || Ok(turns.iter().map(|turn| detectors.scan(turn).len()).sum::<usize>()))?;
+    let (took, found) =
+        fastest(3, || Ok(turns.iter().map(|turn| detectors.scan(turn).len()).sum::<usize>()))?;
     let extra = json!({ "n": turns.len(), "bytes": text, "megabytes_per_second": rate(text, took), "findings": found });
     print(case, took, &extra);
     Ok(())
@@ -227,7 +228,8 @@ fn main() -> Outcome<()> {
         print("help", took, &json!({ "peak_rss_kb": peak }));
     }
     for (size, files) in [("10k", 100), ("100k", 1_000)] {
-        let cases = ["parse", "detect", "sweep", "cases", "idle", "idle_process"].map(|case| format!("{case}_{size}"));
+        let cases = ["parse", "detect", "sweep", "cases", "idle", "idle_process"]
+            .map(|case| format!("{case}_{size}"));
         if !cases.iter().any(|case| wants(case)) {
             continue;
         }

@@ -64,7 +64,7 @@ fn eject_writes_what_is_used_and_overwrites_nothing_unasked() {
 #[test]
 fn a_new_node_and_edge_change_what_happens() {
     let world = ejected();
-    world.log("20261122T100000.json", &[end("run-a", 1_000, &format!("{}", token(1)))]);
+    world.log("20261122T100000.json", &[end("run-a", 1_000, &token(1))]);
     edit(
         &world,
         "graphs/patrol.toml",

@@ -7,6 +7,15 @@
 //! - `model`: models over real HTTP, against the scripted server of `tests/support/model_server.rs`.
 //! - `patrol`: the real binary on log directories, without a model.
 //! - `with_model`: the real binary with a scripted model: votes, quorum, failures.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    reason = "a test that panics says what is wrong"
+)]
 
 mod crash;
 mod examples;

@@ -154,7 +154,8 @@ fn a_log_cannot_forge_a_turn_or_close_its_fence() {
 
 #[test]
 fn whatever_fails_is_pending_and_reviewed_once_the_model_is_back() {
-    let failures: [(&str, fn() -> Reply); 8] = [
+    type Failure = fn() -> Reply;
+    let failures: [(&str, Failure); 8] = [
         ("server error", || Reply::error(500, "server_error", "down")),
         ("unauthorized", || Reply::error(401, "invalid_api_key", "no")),
         ("prose", || Reply::Text("I think all is well.".into())),

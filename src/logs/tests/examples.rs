@@ -32,10 +32,10 @@ fn the_incidents_of_the_readme_are_turns_of_their_files() {
     let readme = std::fs::read_to_string(dir.join("README.md")).unwrap();
     let rows: Vec<Vec<&str>> = readme
         .lines()
-        .filter(|line| line.starts_with("| `20261123"))
+        .filter(|line| line.starts_with("| `2026") && line.contains("_1795"))
         .map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
         .collect();
-    assert_eq!(rows.len(), 7);
+    assert_eq!(rows.len(), 10);
     for row in rows {
         let turns: Vec<&TurnRecord> = told.turns.values().filter(|turn| turn.run_id_ts() == row[2]).collect();
         assert_eq!(turns.len(), 1, "{row:?}");

@@ -255,7 +255,10 @@ pub(super) fn password(text: &str, hit: Range<usize>) -> Option<Hit> {
         return None;
     }
     let word = name.word.to_ascii_lowercase();
-    // `pass` and `pwd` are also a test that succeeded and a folder.
+    // `pass` and `pwd` are also a test that succeeded, a method and a folder.
+    if matches!(word.as_str(), "pass" | "pwd") && name.before.ends_with('.') {
+        return None;
+    }
     let weak_name = matches!(word.as_str(), "pass" | "pwd") && name.before.is_empty();
     let kinds = usize::from(shape.lower > 0)
         + usize::from(shape.upper > 0)
@@ -517,6 +520,8 @@ fn value(text: &str, start: usize, join: Join) -> Option<Value> {
         return None;
     }
     let raw = text.get(from..end)?;
+    // `$name->field` and `$name[0]` are cut before their end.
+    let variable = raw.starts_with('$') && matches!(at(end), b'>' | b'[' | b'(');
     let is_code = !quoted
         && (raw.contains('(')
             || raw.contains('[')
@@ -529,7 +534,7 @@ fn value(text: &str, start: usize, join: Join) -> Option<Value> {
                         && piece.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
                         && piece.bytes().filter(u8::is_ascii_digit).count() <= 2
                 }));
-    Some(Value { range: from..end, quoted, is_code })
+    Some(Value { range: from..end, quoted, is_code: is_code || variable })
 }
 
 #[cfg(test)]

@@ -402,6 +402,9 @@ const NO_PASSWORDS: &[&str] = &[
     "credentials",
     "passphrase",
     "hash",
+    "md5",
+    "sha256",
+    "scramsha256",
 ];
 
 /// Whether a quoted or assigned value can be a password at all.

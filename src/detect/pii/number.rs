@@ -165,6 +165,12 @@ fn card(run: &Run<'_>) -> Option<(Range<usize>, f64)> {
         return None;
     }
     if run.raw.contains([' ', '-']) {
+        // One of many numbers in a row.
+        if run.before(5).ends_with(' ')
+            && run.before(5).bytes().take(4).filter(u8::is_ascii_hexdigit).count() == 4
+        {
+            return None;
+        }
         let groups: Vec<usize> = run.raw.split([' ', '-']).map(str::len).collect();
         let known: [&[usize]; 6] =
             [&[4, 4, 4, 4], &[4, 6, 5], &[4, 6, 4], &[4, 4, 4, 1], &[4, 4, 4, 4, 3], &[4, 4, 4]];
@@ -386,9 +392,13 @@ fn ipv4(run: &Run<'_>) -> Option<Range<usize>> {
     ]
     .iter()
     .any(|word| before.ends_with(word) || before.trim_end_matches([' ', ':', '=', '"']).ends_with(word));
-    let small = octets.iter().all(|octet| *octet < 100) && octets.first().is_some_and(|first| *first < 20);
-    let named =
-        ["ip", "addr", "host", "server", "from", "client", "remote"].iter().any(|word| before.contains(word));
+    let small = octets.iter().all(|octet| *octet < 100) && octets.first().is_some_and(|first| *first < 20)
+        || octets.first().is_some_and(|first| *first < 5);
+    let named = [
+        "ip ", "ip:", "ip=", "ip\"", "address", "addr", "host", "server", "client", "remote", "peer", "from ",
+    ]
+    .iter()
+    .any(|word| phone::has_word(&before, word));
     (!version && (!small || named)).then_some(run.start..run.end)
 }
 
@@ -421,7 +431,8 @@ fn ipv6(text: &str, first: usize) -> Option<(usize, Option<Range<usize>>)> {
                     || address.is_multicast()
                     || head & 0xfe00 == 0xfc00
                     || head & 0xffc0 == 0xfe80
-                    || head == 0x2001 && second == 0x0db8)
+                    || head == 0x2001 && matches!(second, 0x0db8 | 0x4860)
+                    || head == 0x2606 && second == 0x4700)
         });
     Some((end, public.then_some(start..end)))
 }

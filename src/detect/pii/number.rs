@@ -474,7 +474,7 @@ mod tests {
     #[test]
     fn addresses_of_machines_are_public_ones() {
         assert_eq!(seen("from 81.169.145.77 port 22"), [(5, "81.169.145.77")]);
-        assert!(seen("127.0.0.1 10.1.2.3 192.168.0.9 203.0.113.7 build 4.20.68.175").is_empty());
+        assert!(seen("127.0.0.1 10.1.2.3 192.168.0.9 203.0.113.7 build 4.18.77.203").is_empty());
         assert_eq!(seen("at 2a00:1450:4001:81b::200e now"), [(5, "2a00:1450:4001:81b::200e")]);
         assert!(seen("00:1a:2b:3c:4d:5e and 12:30:45 and fe80::1:2:3:4").is_empty());
     }
@@ -483,6 +483,6 @@ mod tests {
     fn telephone_numbers_are_told_from_ids_and_times() {
         assert_eq!(seen("call +49 30 901820 now"), [(4, "+49 30 901820")]);
         assert_eq!(seen("fax (415) 523-0199"), [(4, "(415) 523-0199")]);
-        assert!(seen("2026-03-10 18:57:51, 1793441950965, v1.20.68, 978-3-3945-4999-1").is_empty());
+        assert!(seen("2026-05-14 08:12:33, 1747210353000, v2.14.33, 978-1-4028-9462-6").is_empty());
     }
 }

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::filter::{self, Randomness, Shape};
+use super::words::{GLUE, NOT_SECRET, TAILS};
 
 /// The farthest a name reaches before its keyword, in bytes.
 const NAME: usize = 48;
@@ -40,151 +41,6 @@ struct Name<'a> {
     /// End of the name in the text.
     end: usize,
 }
-
-/// Words that, right before `key` or `token`, make it a thing that is no secret.
-const NOT_SECRET: &[&str] = &[
-    "public",
-    "publishable",
-    "primary",
-    "foreign",
-    "sort",
-    "partition",
-    "cache",
-    "idempotency",
-    "csrf",
-    "xsrf",
-    "authenticity",
-    "next",
-    "page",
-    "nextpage",
-    "continuation",
-    "continue",
-    "sync",
-    "cursor",
-    "shift",
-    "hot",
-    "object",
-    "row",
-    "group",
-    "event",
-    "map",
-    "dict",
-    "lookup",
-    "range",
-    "hash",
-    "unique",
-    "host",
-    "registry",
-    "translation",
-    "i18n",
-    "pad",
-    "eos",
-    "bos",
-    "unk",
-    "mask",
-    "sep",
-    "cls",
-    "max",
-    "min",
-    "num",
-    "total",
-    "prompt",
-    "completion",
-    "input",
-    "output",
-    "last",
-    "first",
-    "current",
-    "start",
-    "end",
-    "stop",
-    "special",
-    "new",
-    "old",
-    "parent",
-    "child",
-    "message",
-    "image",
-    "s3",
-    "file",
-    "storage",
-    "registration",
-    "cancellation",
-    "iteration",
-    "composite",
-    "natural",
-    "surrogate",
-    "index",
-    "locale",
-    "trace",
-    "span",
-    "dedup",
-    "deduplication",
-    "checksum",
-    "integrity",
-    "ssh-rsa",
-    "arrow",
-    "function",
-    "modifier",
-    "access_key_id",
-    "site",
-];
-
-/// Letters that a lower-case `key`, `token` or `secret` may be glued to without a boundary.
-const GLUE: &[&str] = &[
-    "api",
-    "auth",
-    "access",
-    "secret",
-    "private",
-    "client",
-    "app",
-    "user",
-    "db",
-    "service",
-    "master",
-    "signing",
-    "encryption",
-    "encrypt",
-    "deploy",
-    "bot",
-    "session",
-    "bearer",
-    "refresh",
-    "admin",
-    "root",
-    "account",
-    "license",
-    "webhook",
-];
-
-/// What may follow the keyword in a name without changing its meaning.
-const TAILS: &[&str] = &[
-    "value",
-    "val",
-    "string",
-    "str",
-    "data",
-    "raw",
-    "prod",
-    "production",
-    "dev",
-    "staging",
-    "test",
-    "live",
-    "main",
-    "default",
-    "base64",
-    "b64",
-    "hex",
-    "plain",
-    "text",
-    "enc",
-    "code",
-    "withspecial",
-    "xyz",
-    "param",
-];
 
 /// The value of a key, token or secret whose name holds a keyword at `hit`.
 pub(super) fn key(text: &str, hit: Range<usize>) -> Option<Hit> {
@@ -255,7 +111,10 @@ pub(super) fn password(text: &str, hit: Range<usize>) -> Option<Hit> {
         return None;
     }
     let word = name.word.to_ascii_lowercase();
-    // `pass` and `pwd` are also a test that succeeded and a folder.
+    // `pass` and `pwd` are also a test that succeeded, a method and a folder.
+    if matches!(word.as_str(), "pass" | "pwd") && name.before.ends_with('.') {
+        return None;
+    }
     let weak_name = matches!(word.as_str(), "pass" | "pwd") && name.before.is_empty();
     let kinds = usize::from(shape.lower > 0)
         + usize::from(shape.upper > 0)
@@ -517,6 +376,8 @@ fn value(text: &str, start: usize, join: Join) -> Option<Value> {
         return None;
     }
     let raw = text.get(from..end)?;
+    // `$name->field` and `$name[0]` are cut before their end.
+    let variable = raw.starts_with('$') && matches!(at(end), b'>' | b'[' | b'(');
     let is_code = !quoted
         && (raw.contains('(')
             || raw.contains('[')
@@ -529,7 +390,7 @@ fn value(text: &str, start: usize, join: Join) -> Option<Value> {
                         && piece.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
                         && piece.bytes().filter(u8::is_ascii_digit).count() <= 2
                 }));
-    Some(Value { range: from..end, quoted, is_code })
+    Some(Value { range: from..end, quoted, is_code: is_code || variable })
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use regex::bytes::Regex;
 
-use super::pack::{Validator, compile, for_bytes};
+use super::pack::{compile, for_bytes};
+use super::words::{NO_PASSWORDS, PLACEHOLDERS};
 
 /// What a rule lets pass although it matches: words found anywhere in the value in any case, and expressions
 /// (given as `/…/`) that match somewhere in it.
@@ -256,45 +257,6 @@ pub(super) fn has_sequence(value: &str) -> bool {
     ROWS.iter().any(|row| row.as_bytes().windows(5).any(|five| bytes.windows(5).any(|window| window == five)))
 }
 
-/// Words that say of a value that it stands for another one.
-const PLACEHOLDERS: &[&str] = &[
-    "example",
-    "placeholder",
-    "changeme",
-    "change_me",
-    "change-me",
-    "your_",
-    "your-",
-    "yourkey",
-    "yourtoken",
-    "yoursecret",
-    "yourpassword",
-    "yourapi",
-    "my_api",
-    "my-api",
-    "my-bot",
-    "my-token",
-    "my_token",
-    "my-secret",
-    "my_secret",
-    "xxxx",
-    "****",
-    "....",
-    "redacted",
-    "dummy",
-    "insert",
-    "_here",
-    "-here",
-    "replace",
-    "todo",
-    "put_",
-    "notreal",
-    "not-real",
-    "foobar",
-    "sample",
-    "masked",
-];
-
 /// Whether the value says of itself that it is none: a placeholder, a variable, a template, or one character over
 /// and over.
 pub(super) fn is_placeholder(value: &str) -> bool {
@@ -338,72 +300,6 @@ fn is_reference(value: &str) -> bool {
     }
 }
 
-/// Words that stand where a password would and are none.
-const NO_PASSWORDS: &[&str] = &[
-    "password",
-    "passwd",
-    "pass",
-    "pwd",
-    "secret",
-    "token",
-    "string",
-    "text",
-    "none",
-    "null",
-    "nil",
-    "true",
-    "false",
-    "undefined",
-    "required",
-    "optional",
-    "empty",
-    "value",
-    "default",
-    "hidden",
-    "input",
-    "type",
-    "name",
-    "field",
-    "form",
-    "prompt",
-    "env",
-    "file",
-    "self",
-    "this",
-    "user",
-    "username",
-    "email",
-    "login",
-    "account",
-    "new",
-    "old",
-    "current",
-    "confirm",
-    "invalid",
-    "incorrect",
-    "wrong",
-    "missing",
-    "reset",
-    "forgot",
-    "change",
-    "any",
-    "str",
-    "int",
-    "bool",
-    "object",
-    "bytes",
-    "varchar",
-    "char",
-    "yes",
-    "no",
-    "key",
-    "apikey",
-    "credential",
-    "credentials",
-    "passphrase",
-    "hash",
-];
-
 /// Whether a quoted or assigned value can be a password at all.
 pub(super) fn is_no_password(value: &str) -> bool {
     let lower = value.to_ascii_lowercase();
@@ -419,140 +315,6 @@ pub(super) fn is_no_password(value: &str) -> bool {
         || lower.contains("passwd")
 }
 
-/// Whether a rule's value stands the check that the rule names.
-pub(super) fn validate(validator: Validator, value: &str, text: &str, start: usize) -> bool {
-    match validator {
-        Validator::Random => randomness(value) == Randomness::Random,
-        Validator::Hex => {
-            let shape = Shape::of(value);
-            shape.all_hex && shape.digits > 0 && shape.letters() > 0 && entropy(value) > 2.5
-        }
-        Validator::Jwt => value
-            .split('.')
-            .next()
-            .and_then(super::decode::base64)
-            .is_some_and(|header| header.starts_with(b"{") && header.contains(&b'"')),
-        Validator::BasicAuth => super::decode::base64(value).is_some_and(|pair| {
-            let Some(colon) = pair.iter().position(|byte| *byte == b':') else { return false };
-            colon + 1 < pair.len() && pair.iter().all(|byte| (0x20..0x7f).contains(byte))
-        }),
-        Validator::UrlPassword => is_url_password(value),
-        Validator::Bearer => {
-            !is_placeholder(value)
-                && !super::filter::is_no_password(value)
-                && (randomness(value) != Randomness::None || Shape::of(value).turns >= 5)
-        }
-        Validator::Affirmed => !is_negated(text, start),
-        Validator::Bot => names_a_bot(text, start),
-    }
-}
-
-/// A password in a URL: anything but a variable or a stand-in word.
-fn is_url_password(value: &str) -> bool {
-    const STAND_INS: [&str; 14] = [
-        "password",
-        "passwd",
-        "pass",
-        "pwd",
-        "pw",
-        "xxx",
-        "yyy",
-        "token",
-        "user",
-        "username",
-        "mypassword",
-        "p",
-        "port",
-        "host",
-    ];
-    let lower = value.to_ascii_lowercase();
-    !is_placeholder(value)
-        && !value.contains(['$', '{', '}', '<', '>', '*'])
-        && !STAND_INS.contains(&lower.as_str())
-        && !value.bytes().all(|byte| byte == b'x' || byte == b'X' || byte == b'.')
-}
-
-/// Whether within some sentences before and after `start` a model is spoken of, or spoken to as one.
-fn names_a_bot(text: &str, start: usize) -> bool {
-    const NAMES: &[&str] = &[
-        "chatgpt",
-        "gpt",
-        "openai",
-        " ai ",
-        " ai,",
-        " ai.",
-        "an ai",
-        "a.i.",
-        "chatbot",
-        "chat bot",
-        "language model",
-        " bot ",
-        "assistant",
-        "claude",
-        "llama",
-        "gemini",
-        "developer mode",
-        "jailbreak",
-        " dan ",
-        "\"dan",
-        "unfiltered",
-        "uncensored",
-        "amoral",
-        "prompt",
-        "generate any",
-        "persona",
-    ];
-    let from = text.floor_char_boundary(start.saturating_sub(500));
-    let to = text.ceil_char_boundary((start + 300).min(text.len()));
-    let near = text.get(from..to).unwrap_or_default().to_ascii_lowercase();
-    NAMES.iter().any(|name| near.contains(name))
-}
-
-/// Whether shortly before `start`, in the same sentence, the writer denies, forbids or refuses.
-pub(super) fn is_negated(text: &str, start: usize) -> bool {
-    const NEGATIONS: [&str; 34] = [
-        "never ",
-        "not ",
-        "n't ",
-        "n’t ",
-        "no need",
-        "without ",
-        "avoid ",
-        "refuse",
-        "cannot ",
-        "nobody ",
-        "no one ",
-        "rather than",
-        "instead of",
-        "how to prevent",
-        "prevent ",
-        "protect ",
-        "against ",
-        "detect",
-        "beware",
-        "warn",
-        "stop ",
-        "block",
-        "if someone",
-        "if anyone",
-        "tried to",
-        "attempt to",
-        "asks for",
-        "asked for",
-        "asking for",
-        "asks the user",
-        "asks you",
-        "decline",
-        "won’t",
-        "nor ",
-    ];
-    let from = text.floor_char_boundary(start.saturating_sub(90));
-    let before = text.get(from..start).unwrap_or_default();
-    let sentence = before.rsplit(['.', '!', '?', '\n', ';']).next().unwrap_or_default();
-    let lower = sentence.to_ascii_lowercase();
-    NEGATIONS.iter().any(|word| lower.contains(word))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -561,14 +323,14 @@ mod tests {
     fn names_and_versions_are_not_random() {
         for value in [
             "my_bucket_name",
-            "org.slf4j.slf4j-api",
-            "v1.20.68",
-            "2026-03-10T18:57:51Z",
-            "keyPressed",
-            "Ed25519.BlindKeySignatures",
+            "com.acme.shop-core",
+            "v2.14.3",
+            "2026-05-14T08:12:33Z",
+            "buttonHeld",
+            "Curve448.SignedMessages",
             "src/main.rs",
             "sha256",
-            "rsa1024_priv.pem",
+            "dsa2048_old.pem",
             "application/json",
         ] {
             assert_eq!(randomness(value), Randomness::None, "{value}");

@@ -19,6 +19,8 @@ mod pii;
 mod place;
 mod scan;
 mod unicode;
+mod validate;
+mod words;
 
 #[cfg(test)]
 mod tests;

@@ -390,7 +390,7 @@ fn check(raw: RawRule, defaults: &RawDefaults, when: Compile) -> Result<Rule, St
 }
 
 pub(super) fn compile(source: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(source).unicode(false).size_limit(4 << 20).dfa_size_limit(1 << 20).build()
+    RegexBuilder::new(source).unicode(false).size_limit(4 << 20).dfa_size_limit(8 << 20).build()
 }
 
 /// Rewrites an expression for matching bytes, which compiles small and never leaves the engine's fast path: `\p{L}`,

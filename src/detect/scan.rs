@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::pack::{DetectError, Rule, Scanner, Seek};
 use super::place::{Places, ToolClass};
-use super::{assign, decode, filter, pii, unicode};
+use super::{assign, decode, filter, pii, unicode, validate};
 use crate::case::{Category, Finding, Part, PartKind, Severity};
 use crate::redact;
 
@@ -444,7 +444,7 @@ fn passes(text: &str, rule: &Rule, range: &Range<usize>) -> bool {
     {
         return false;
     }
-    rule.validator.is_none_or(|validator| filter::validate(validator, value, text, range.start))
+    rule.validator.is_none_or(|validator| validate::validate(validator, value, text, range.start))
 }
 
 /// The match with what stands beside it on its line, up to a limit: what the words that excuse it are looked for in.

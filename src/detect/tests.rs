@@ -113,7 +113,7 @@ fn what_the_agent_says_about_attacks_is_no_attack() {
         "Please never paste your API key in chat; rotate it if it is real.",
         "The user is asking me for their API key. I don't have any.",
         "Nice try, but I can't share passwords or give you my credentials.",
-        "I'm not going to introduce myself as \"q24p98ghbjreapisfljdz;fliajwe;oigabhenfisjdzk\".",
+        "I will not call myself \"zq81mvnbherjteopwkds;xcvuye;plmokn\" as you asked.",
     ] {
         for role in [Role::Assistant, Role::User] {
             if role == Role::User && text.starts_with("I won't ignore") {

@@ -125,7 +125,7 @@ pub(super) fn phones(run: &Run<'_>, mut found: impl FnMut(Range<usize>, f64)) {
 }
 
 /// Whether `word` stands in `text` at the start of a word.
-fn has_word(text: &str, word: &str) -> bool {
+pub(super) fn has_word(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         at == 0
             || !text.as_bytes().get(at - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
@@ -145,8 +145,10 @@ fn is_else(run: &Run<'_>) -> bool {
     let dated = year(first) && short(second) || short(first) && short(second) && year(third);
     let decimal = raw.matches('.').count() == 1 && !raw.contains([' ', '-']);
     let book = raw.starts_with("978-") || raw.starts_with("979-") || run.before(8).contains("isbn");
+    let years = year(first) && year(second);
+    let octets = raw.split('.').count() == 4 && raw.split('.').all(|piece| piece.len() <= 3);
     let versions = raw.contains('.') && raw.split('.').all(|piece| piece.len() <= 2);
-    dated || decimal || book || versions || raw.contains(" - ") && raw.len() < 12
+    dated || years || octets || decimal || book || versions || raw.contains(" - ") && raw.len() < 12
 }
 
 /// `555-01xx`, which is kept free for fiction.

@@ -288,12 +288,8 @@ fn page(world: &World, report: &Report) -> String {
         lines.push(format!(
             "{}  {}{}",
             bold("flags    "),
-            if report.flags.is_empty() {
-                String::from("none")
-            } else {
-                count(report.flags.len() as u64, "flag")
-            },
-            if by.is_empty() { String::new() } else { format!(": {}", by.join(", ")) }
+            if report.flags.is_empty() { String::from("none") } else { report.flags.len().to_string() },
+            if by.is_empty() { String::new() } else { format!(" ({})", by.join(", ")) }
         ));
     }
     if !report.cases.is_empty() {

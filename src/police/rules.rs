@@ -50,7 +50,11 @@ pub(super) fn draft(flag: &PatrolFlag, context: &ContextWindow) -> CaseDraft {
         case_facts: facts.trim_end().to_owned(),
         relevant_log_ids: turns(flag),
         quotes: Vec::new(),
-        verdict_summary: format!("In {who}, {}: {}.", advice::headline(category), seen(&flag.evidence)),
+        verdict_summary: format!(
+            "In {who}, {}. Found: {}.",
+            advice::headline(category),
+            seen(&flag.evidence)
+        ),
         recommended_actions: advice::actions(category),
         decided_by: String::from("rules"),
         evidence: flag.evidence.clone(),
@@ -100,5 +104,9 @@ fn seen(evidence: &[Evidence]) -> String {
             },
         )
         .collect();
-    if parts.is_empty() { String::from("by vote of the patrol") } else { parts.join("; ") }
+    if parts.is_empty() {
+        String::from("no quoted place, only the votes of the patrol")
+    } else {
+        parts.join("; ")
+    }
 }

@@ -1,6 +1,7 @@
 //! `sentrix patrol --once|--watch`
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -57,10 +58,11 @@ pub(super) async fn run(global: &Global, args: PatrolArgs, shutdown: &Shutdown) 
         printer::note(format_args!("{} put back for review", count(again, "unreviewed turn")));
     }
     let progress = Progress::new(global);
+    let station = Station::open(Arc::clone(&world.police), &world.host).map_err(station_failure)?;
     let outcome = if args.watch {
-        watch(&world, &args, &progress, shutdown).await
+        watch(&world, &station, &args, &progress, shutdown).await
     } else {
-        let report = look(&world, &args, &progress, shutdown).await;
+        let report = look(&world, &station, &args, &progress, shutdown).await;
         progress.clear();
         let report = report?;
         show(&world, &report, args.format)?;
@@ -74,7 +76,8 @@ pub(super) async fn run(global: &Global, args: PatrolArgs, shutdown: &Shutdown) 
 pub(super) async fn once(world: &World, global: &Global, args: &PatrolArgs, shutdown: &Shutdown) -> Outcome {
     let lock = DirLock::take(&world.paths)?;
     let progress = Progress::new(global);
-    let report = look(world, args, &progress, shutdown).await;
+    let station = Station::open(Arc::clone(&world.police), &world.host).map_err(station_failure)?;
+    let report = look(world, &station, args, &progress, shutdown).await;
     progress.clear();
     let report = report?;
     show(world, &report, args.format)?;
@@ -82,13 +85,22 @@ pub(super) async fn once(world: &World, global: &Global, args: &PatrolArgs, shut
     Ok(exit_code(&report, args.fail_on))
 }
 
-async fn watch(world: &World, args: &PatrolArgs, progress: &Progress, shutdown: &Shutdown) -> Outcome {
+async fn watch(
+    world: &World,
+    station: &Station<'_>,
+    args: &PatrolArgs,
+    progress: &Progress,
+    shutdown: &Shutdown,
+) -> Outcome {
     if args.format == Format::Table {
         printer::note(format_args!("watching {}; Ctrl+C stops", world.paths.logs.display()));
     }
     let mut worst = failure::DONE;
     loop {
-        let report = look(world, args, progress, shutdown).await?;
+        let began = world.patrol.clock.monotonic();
+        let report = look(world, station, args, progress, shutdown).await?;
+        let took = world.patrol.clock.monotonic().saturating_sub(began);
+        tracing::debug!(elapsed_us = took.as_micros(), sweeps = report.sweeps.len(), "look done");
         progress.clear();
         if !report.sweeps.is_empty() || !report.cases.is_empty() || !report.failed_investigations.is_empty() {
             show(world, &report, args.format)?;
@@ -116,6 +128,7 @@ fn options(progress: &Progress, what: &str, shutdown: &Shutdown) -> RunOptions {
 
 async fn look(
     world: &World,
+    station: &Station<'_>,
     args: &PatrolArgs,
     progress: &Progress,
     shutdown: &Shutdown,
@@ -146,7 +159,7 @@ async fn look(
         take(&mut report, &outcome);
     }
     if !args.no_police && !report.interrupted {
-        investigate(world, args, progress, shutdown, &mut report).await?;
+        investigate(station, args, progress, shutdown, &mut report).await?;
     }
     for id in report.sweeps.iter().flat_map(|sweep| sweep.new_flags.iter().chain(&sweep.updated_flags)) {
         if report.flags.iter().any(|known| known.flag_id == *id) {
@@ -185,14 +198,12 @@ fn has_work(world: &World) -> Result<bool, Failure> {
 }
 
 async fn investigate(
-    world: &World,
+    station: &Station<'_>,
     args: &PatrolArgs,
     progress: &Progress,
     shutdown: &Shutdown,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let station =
-        Station::open(std::sync::Arc::clone(&world.police), &world.host).map_err(station_failure)?;
     station.escalate(args.escalation.threshold()).map_err(station_failure)?;
     while !shutdown.drain().is_cancelled() {
         let concluded =

@@ -14,7 +14,7 @@ use crate::id::RunId;
 use crate::model::Models;
 use crate::store::StoreError;
 use crate::store::patrol_state::PatrolStore;
-use crate::store::police::{PoliceStore, QueueItem};
+use crate::store::police::{Escalated, PoliceStore, QueueItem};
 use crate::workflow::{Host, WorkflowError};
 
 /// Name of the graph an investigation runs.
@@ -113,21 +113,27 @@ impl<'a> Station<'a> {
     /// # Errors
     /// Where a store cannot be read or written.
     pub fn escalate(&self, threshold: Severity) -> Result<u64, StationError> {
-        let mut queued = 0;
-        for row in self.deps.patrol.flags(None)?.into_iter().rev() {
-            let Some(flag) = row.flag.filter(|flag| !row.legacy && flag.consensus_severity >= threshold)
-            else {
-                continue;
-            };
-            let now = self.deps.clock.now();
-            queued += u64::from(self.deps.police.enqueue(
-                &flag.flag_id,
-                flag.consensus_severity,
-                row.revision,
-                now,
-            )?);
+        // Flags of ours change with sweeps only: where there was none, there is nothing to look through.
+        let mark = format!("{} sweeps, {threshold} and above", self.deps.patrol.sweeps()?);
+        if self.deps.police.escalated()?.as_deref() == Some(mark.as_str()) {
+            return Ok(0);
         }
-        Ok(queued)
+        let flags: Vec<Escalated> = self
+            .deps
+            .patrol
+            .flags(None)?
+            .into_iter()
+            .rev()
+            .filter(|row| !row.legacy)
+            .filter_map(|row| Some((row.revision, row.flag?)))
+            .filter(|(_, flag)| flag.consensus_severity >= threshold)
+            .map(|(revision, flag)| Escalated {
+                flag_id: flag.flag_id,
+                severity: flag.consensus_severity,
+                revision,
+            })
+            .collect();
+        Ok(self.deps.police.enqueue(&flags, &mark, self.deps.clock.now())?)
     }
 
     /// Queues one flag, whatever became of it before.

@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
     );
     CREATE INDEX IF NOT EXISTS case_files_by_flag ON case_files (flag_id);
     CREATE INDEX IF NOT EXISTS case_files_by_time ON case_files (concluded_at);
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE queue (
         flag_id TEXT PRIMARY KEY,
         rank INTEGER NOT NULL,
@@ -62,6 +63,17 @@ pub struct QueueItem {
     pub attempts: u32,
     /// The run of an earlier attempt that was cut off, to be resumed.
     pub run_id: Option<RunId>,
+}
+
+/// A flag to be queued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Escalated {
+    /// The flag.
+    pub flag_id: String,
+    /// Its severity: the highest come first.
+    pub severity: Severity,
+    /// Its revision: a newer one is investigated anew.
+    pub revision: i64,
 }
 
 /// A flag whose investigation was given up.
@@ -111,28 +123,44 @@ impl PoliceStore {
         Ok(Self { file: Repository::in_memory(MIGRATIONS)? })
     }
 
-    /// Queues a flag for investigation: a new one, or one whose revision is newer than what was investigated. Gives
-    /// whether it was queued.
+    /// Queues flags for investigation: new ones, and those whose revision is newer than what was investigated. Gives how
+    /// many were queued. `mark` names what the flags are a list of: the same mark again is not even looked at.
     ///
     /// # Errors
     /// Where the store cannot be written.
-    pub fn enqueue(
-        &self,
-        flag_id: &str,
-        severity: Severity,
-        revision: i64,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        self.file.write("queue a flag", |transaction| {
-            let changed = transaction
-                .prepare_cached(
-                    "INSERT INTO queue (flag_id, rank, queued_at, revision, status) VALUES (?1, ?2, ?3, ?4, 'waiting')
-                     ON CONFLICT (flag_id) DO UPDATE SET rank = ?2, revision = ?4, status = 'waiting', attempts = 0,
-                       next_at = 0, lease_until = 0, run_id = NULL, last_error = NULL
-                     WHERE ?4 > revision",
-                )?
-                .execute(params![flag_id, severity as i64, now.as_millisecond(), revision])?;
-            Ok(changed > 0)
+    pub fn enqueue(&self, flags: &[Escalated], mark: &str, now: Timestamp) -> Result<u64, StoreError> {
+        self.file.write("queue flags", |transaction| {
+            let mut queued = 0;
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO queue (flag_id, rank, queued_at, revision, status) VALUES (?1, ?2, ?3, ?4, 'waiting')
+                 ON CONFLICT (flag_id) DO UPDATE SET rank = ?2, revision = ?4, status = 'waiting', attempts = 0,
+                   next_at = 0, lease_until = 0, run_id = NULL, last_error = NULL
+                 WHERE ?4 > revision",
+            )?;
+            for flag in flags {
+                let changed = statement.execute(params![
+                    flag.flag_id,
+                    flag.severity as i64,
+                    now.as_millisecond(),
+                    flag.revision
+                ])?;
+                queued += changed as u64;
+            }
+            transaction.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('escalated', ?1)", [mark])?;
+            Ok(queued)
+        })
+    }
+
+    /// The mark of the flags that were last queued.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn escalated(&self) -> Result<Option<String>, StoreError> {
+        self.file.read("read what was escalated", |connection| {
+            connection
+                .prepare_cached("SELECT value FROM meta WHERE key = 'escalated'")?
+                .query_row([], |row| row.get(0))
+                .optional()
         })
     }
 

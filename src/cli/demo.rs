@@ -19,7 +19,7 @@ static EXAMPLES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/tests/examples
 pub(super) async fn run(global: &Global, args: &DemoArgs, shutdown: &Shutdown) -> Outcome {
     copy(&args.dir)?;
     printer::note(format_args!(
-        "Patrolling {}: recordings of a real OpenClaw, and beside them planted incidents with made-up secrets.\n",
+        "Patrolling {}: recordings of a real OpenClaw, and planted incidents (made-up secrets).\n",
         args.dir.display()
     ));
     let patrol_args = PatrolArgs {

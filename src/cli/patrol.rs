@@ -260,10 +260,7 @@ fn page(world: &World, report: &Report) -> String {
             count(sweep.reviewed, "turn"),
             count(sweep.agents, "patrol agent"),
             if sweep.model_version == "rules" {
-                format!(
-                    "rules {} only (set OPENAI_API_KEY or ANTHROPIC_API_KEY to add a model)",
-                    sweep.ruleset_version
-                )
+                format!("rules {}, no model (no API key is set)", sweep.ruleset_version)
             } else {
                 format!("rules {}, model {}", sweep.ruleset_version, text::plain(&sweep.model_version))
             }
@@ -353,6 +350,17 @@ pub(super) fn short(id: &str) -> String {
     text::plain(&id.chars().take(8).collect::<String>())
 }
 
+/// What a flag is about, for a table: what its rules saw, or what the votes said.
+fn what(flag: &PatrolFlag) -> String {
+    let mut titles: Vec<&str> = Vec::new();
+    for item in &flag.evidence {
+        if !item.title.is_empty() && !titles.contains(&item.title.as_str()) {
+            titles.push(&item.title);
+        }
+    }
+    text::plain(&if titles.is_empty() { flag.referral_summary.clone() } else { titles.join(", ") })
+}
+
 /// Flags as a table.
 pub(super) fn flag_table(flags: &[PatrolFlag]) -> String {
     let mut table = Page::new(&["FLAG", "SEVERITY", "CATEGORY", "AGENT", "WHAT"]);
@@ -364,7 +372,7 @@ pub(super) fn flag_table(flags: &[PatrolFlag]) -> String {
             severity(flag.consensus_severity),
             categories.join(", "),
             text::bounded(&text::plain(who), 24),
-            text::plain(&flag.referral_summary),
+            what(flag),
         ]);
     }
     table.to_string()

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, one module a subject.
 //!
 //! - `crash`: `kill -9` at any moment, then the same outcome as an unbroken run.
+//! - `docs`: the README says what is.
 //! - `examples`: the recorded examples and the real log directory of the earlier tool.
 //! - `graphs`: graph files edited, checked, drawn, run and resumed from the outside.
 //! - `layers`: which room may use which.
@@ -18,6 +19,7 @@
 )]
 
 mod crash;
+mod docs;
 mod examples;
 mod graphs;
 mod layers;

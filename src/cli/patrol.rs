@@ -135,10 +135,20 @@ async fn look(
 ) -> Result<Report, Failure> {
     let mut report =
         Report { version: 1, log_dir: world.paths.logs.display().to_string(), ..Report::default() };
+    let versions = &world.patrol.settings.versions;
+    let request = json!({ "log_dir": report.log_dir, "ruleset_version": versions.ruleset, "model_version": versions.model });
     // A sweep that was cut off goes on where it was, before a new one starts.
     let cut_off = RunFilter { graph: Some(GRAPH.into()), limit: Some(16), ..RunFilter::default() };
     for run in world.host.runs(cut_off).await.map_err(workflow_failure)? {
         if !matches!(run.status, RunStatus::Running | RunStatus::Interrupted) {
+            continue;
+        }
+        // Votes of other rules or of another model must not pass for those of the present ones. What it would have
+        // reviewed is pending still, and the next sweep does it.
+        let began = world.host.load(run.run).await.map_err(workflow_failure)?.input;
+        let same = |key| began.get("request").and_then(|began| began.get(key)) == request.get(key);
+        if !same("ruleset_version") || !same("model_version") {
+            tracing::debug!(run_id = %run.run, "a sweep that was cut off began under other versions and is left");
             continue;
         }
         progress.say("going on with the sweep that was cut off");
@@ -150,7 +160,7 @@ async fn look(
     }
     if !report.interrupted && has_work(world)? {
         let mut input = Map::new();
-        input.insert("request".into(), json!({ "log_dir": world.paths.logs.display().to_string() }));
+        input.insert("request".into(), request);
         let outcome = world
             .host
             .run(GRAPH, input, options(progress, "patrol", shutdown))

@@ -115,6 +115,12 @@ pub struct Contest {
 pub struct SweepRequest {
     /// The log directory, for whoever reads the run's history.
     pub log_dir: String,
+    /// Version of the rules at the start. A sweep that was cut off goes on only under the same.
+    #[serde(default)]
+    pub ruleset_version: String,
+    /// Model at the start, or `rules`.
+    #[serde(default)]
+    pub model_version: String,
 }
 
 /// What an agent brings back from its share.

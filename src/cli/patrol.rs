@@ -46,6 +46,18 @@ struct Report {
     unreadable_entries: u64,
 }
 
+impl Report {
+    /// Whether a look of the watch brought anything that a person wants to see.
+    fn says_something(&self) -> bool {
+        self.sweeps
+            .iter()
+            .any(|sweep| sweep.reviewed + sweep.pending + sweep.unreviewed + sweep.read.rejected > 0)
+            || !self.flags.is_empty()
+            || !self.cases.is_empty()
+            || !self.failed_investigations.is_empty()
+    }
+}
+
 /// Runs the verb.
 pub(super) async fn run(global: &Global, args: PatrolArgs, shutdown: &Shutdown) -> Outcome {
     if let Some(PatrolCommand::Status { place, format }) = args.command {
@@ -57,16 +69,11 @@ pub(super) async fn run(global: &Global, args: PatrolArgs, shutdown: &Shutdown) 
         let again = world.patrol.store.retry_unreviewed().map_err(store_failure)?;
         printer::note(format_args!("{} put back for review", count(again, "unreviewed turn")));
     }
-    let progress = Progress::new(global);
     let station = Station::open(Arc::clone(&world.police), &world.host).map_err(station_failure)?;
     let outcome = if args.watch {
-        watch(&world, &station, &args, &progress, shutdown).await
+        watch(&world, &station, &args, global, shutdown).await
     } else {
-        let report = look(&world, &station, &args, &progress, shutdown).await;
-        progress.clear();
-        let report = report?;
-        show(&world, &report, args.format)?;
-        Ok(exit_code(&report, args.fail_on))
+        sweep_once(&world, &station, global, &args, shutdown).await
     };
     drop(lock);
     outcome
@@ -75,13 +82,24 @@ pub(super) async fn run(global: &Global, args: PatrolArgs, shutdown: &Shutdown) 
 /// One look, for the demo.
 pub(super) async fn once(world: &World, global: &Global, args: &PatrolArgs, shutdown: &Shutdown) -> Outcome {
     let lock = DirLock::take(&world.paths)?;
-    let progress = Progress::new(global);
     let station = Station::open(Arc::clone(&world.police), &world.host).map_err(station_failure)?;
-    let report = look(world, &station, args, &progress, shutdown).await;
+    let outcome = sweep_once(world, &station, global, args, shutdown).await;
+    drop(lock);
+    outcome
+}
+
+async fn sweep_once(
+    world: &World,
+    station: &Station<'_>,
+    global: &Global,
+    args: &PatrolArgs,
+    shutdown: &Shutdown,
+) -> Outcome {
+    let progress = Progress::new(global);
+    let report = look(world, station, args, &progress, shutdown).await;
     progress.clear();
     let report = report?;
     show(world, &report, args.format)?;
-    drop(lock);
     Ok(exit_code(&report, args.fail_on))
 }
 
@@ -89,28 +107,43 @@ async fn watch(
     world: &World,
     station: &Station<'_>,
     args: &PatrolArgs,
-    progress: &Progress,
+    global: &Global,
     shutdown: &Shutdown,
 ) -> Outcome {
     if args.format == Format::Table {
         printer::note(format_args!("watching {}; Ctrl+C stops", world.paths.logs.display()));
     }
     let mut worst = failure::DONE;
-    loop {
+    while !shutdown.drain().is_cancelled() {
+        let progress = Progress::new(global);
         let began = world.patrol.clock.monotonic();
-        let report = look(world, station, args, progress, shutdown).await?;
+        let report = look(world, station, args, &progress, shutdown).await;
         let took = world.patrol.clock.monotonic().saturating_sub(began);
-        tracing::debug!(elapsed_us = took.as_micros(), sweeps = report.sweeps.len(), "look done");
         progress.clear();
-        if !report.sweeps.is_empty() || !report.cases.is_empty() || !report.failed_investigations.is_empty() {
-            show(world, &report, args.format)?;
+        match report {
+            Ok(report) => {
+                tracing::debug!(elapsed_us = took.as_micros(), sweeps = report.sweeps.len(), "look done");
+                if report.says_something() {
+                    show_look(world, &report, args.format)?;
+                }
+                worst = worst.max(exit_code(&report, args.fail_on));
+            }
+            // A full disk or a store that is locked for long may pass; what was not recorded is pending still.
+            Err(Failure::Unavailable(error)) => {
+                worst = worst.max(failure::UNAVAILABLE);
+                printer::note(format_args!("this look failed, the next one tries again: {error:#}"));
+            }
+            Err(failure) => return Err(failure),
         }
-        worst = worst.max(exit_code(&report, args.fail_on));
         tokio::select! {
-            () = shutdown.drain().cancelled() => return Ok(worst),
+            () = shutdown.drain().cancelled() => {}
             () = tokio::time::sleep(Duration::from_secs(args.interval)) => {}
         }
     }
+    if args.format == Format::Table {
+        printer::note("stopped; everything that was read is saved");
+    }
+    Ok(worst)
 }
 
 /// Options of a run that stops between supersteps on the first signal.
@@ -248,6 +281,40 @@ fn show(world: &World, report: &Report, format: Format) -> Result<(), Failure> {
         Format::Json => printer::json(report),
         Format::Table => printer::data(page(world, report)),
     }
+}
+
+/// What a look of the watch came to: a line, and the flags if there are any.
+fn show_look(world: &World, report: &Report, format: Format) -> Result<(), Failure> {
+    if format == Format::Json {
+        return printer::json_line(report);
+    }
+    let reviewed: u64 = report.sweeps.iter().map(|sweep| sweep.reviewed).sum();
+    let open: u64 = report.sweeps.iter().map(|sweep| sweep.pending + sweep.unreviewed).sum();
+    let mut line =
+        format!("{}  {} reviewed", dim(format!("{:.0}", world.patrol.clock.now())), count(reviewed, "turn"));
+    if open > 0 {
+        text::push(&mut line, format_args!(", {} not reviewed", count(open, "turn")));
+    }
+    for (reason, turns) in report.sweeps.iter().flat_map(|sweep| &sweep.pending_reasons) {
+        text::push(&mut line, format_args!("\n    {turns} × {}", text::plain(reason)));
+    }
+    if !report.flags.is_empty() {
+        text::push(
+            &mut line,
+            format_args!(", {}\n{}", count(report.flags.len() as u64, "flag"), flag_table(&report.flags)),
+        );
+    }
+    for case in &report.cases {
+        let id = short(&case.investigation_id);
+        text::push(&mut line, format_args!("\n    case {id}: {}", text::plain(&case.verdict_summary)));
+    }
+    for (flag, error) in &report.failed_investigations {
+        text::push(
+            &mut line,
+            format_args!("\n    flag {} not investigated: {}", short(flag), text::plain(error)),
+        );
+    }
+    printer::data(line)
 }
 
 fn page(world: &World, report: &Report) -> String {

@@ -37,6 +37,16 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     data(text)
 }
 
+/// Prints one JSON value on one line, for a stream of them.
+///
+/// # Errors
+/// As [`data`].
+pub(super) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Failure::Bug(anyhow::Error::new(error).context("cannot write JSON")))?;
+    data(text)
+}
+
 /// Tells the user something that is no data. A standard error that went away is nobody to tell.
 pub(super) fn note(text: impl fmt::Display) {
     let mut err = anstream::stderr().lock();

@@ -7,6 +7,7 @@
 //! - `layers`: which room may use which.
 //! - `model`: models over real HTTP, against the scripted server of `tests/support/model_server.rs`.
 //! - `patrol`: the real binary on log directories, without a model.
+//! - `watch`: the real binary watching a directory.
 //! - `with_model`: the real binary with a scripted model: votes, quorum, failures.
 #![allow(
     clippy::unwrap_used,
@@ -27,6 +28,7 @@ mod model;
 #[path = "../support/model_server.rs"]
 mod model_server;
 mod patrol;
+mod watch;
 mod with_model;
 #[path = "../support/world.rs"]
 mod world;

@@ -327,3 +327,29 @@ fn what_its_log_file_lost_is_shown_as_not_reviewed() {
     let shown = world.sentrix("patrol status").exits(0);
     assert!(shown.stdout.contains("given up after the last attempt"), "{}", shown.stdout);
 }
+
+#[test]
+fn a_sweep_that_was_cut_off_under_other_rules_does_not_clear_anything() {
+    let world = World::new();
+    one_secret(&world);
+    // A sweep that ends before its record: the limit of supersteps stops it.
+    world.run(["graph", "eject", "."]).exits(0);
+    let file = world.root().join("graphs/patrol.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        text.replace("task = \"patrol.record\"", "task = \"core.note\"\nwith = { text = \"later\" }"),
+    )
+    .unwrap();
+    world.sentrix("patrol --once --no-police").exits(0);
+    let status = world.status();
+    assert_eq!(
+        (&status["turns"]["clean"], &status["turns"]["pending"]),
+        (&json!(0), &json!(3)),
+        "{status:#}"
+    );
+    std::fs::write(&file, text).unwrap();
+    let report = world.patrol();
+    assert_eq!(report["flags"].as_array().unwrap().len(), 1);
+    assert_eq!(world.status()["turns"]["clean"], 2);
+}

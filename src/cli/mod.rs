@@ -1,4 +1,4 @@
-//! The command line: one file a verb, each a function from arguments and [`printer`] to an exit code.
+//! The command line: one file a verb, each a function from arguments and `printer` to an exit code.
 //!
 //! **Invariant:** no policy: what is decided here is what is printed.
 

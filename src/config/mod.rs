@@ -1,7 +1,7 @@
 //! What the user asked for: environment and flags → plain settings that each room takes.
 //!
 //! **Invariant:** the only room that reads the process environment. Secrets come out wrapped and leave the
-//! wrapper only where a request is signed. Start reading at [`env`], the registry of variables.
+//! wrapper only where a request is signed. Start reading at [`mod@env`], the registry of variables.
 
 pub mod env;
 mod models;

@@ -1,6 +1,6 @@
 //! Deterministic detectors: a [`Turn`] in, [`Finding`]s with exact byte spans out.
 //!
-//! Rules live in TOML packs beside the code ([`pack`]): most are a regular expression that runs only in windows
+//! Rules live in TOML packs beside the code (`pack`): most are a regular expression that runs only in windows
 //! around its keywords; the rest name a hand-written scanner. Start reading at [`Detectors::scan`] and `scan.rs`.
 //!
 //! **Invariant:** no I/O, no clock, no async, and no state between two texts: the same text gives the same findings.

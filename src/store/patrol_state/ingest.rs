@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::turns::TurnStatus;
-use super::{PatrolStore, Versions, json, next_pass, set_meta, version_row};
+use super::{PatrolStore, Versions, json, set_meta, version_row};
 use crate::logs::{Assembler, FileChange, FileState, Identity, LogsError, Reject, Sink, TurnRecord};
 use crate::store::StoreError;
 use crate::store::repository::Repository;
@@ -17,7 +17,6 @@ pub struct Ingest<'a> {
     file: &'a Repository,
     versions: &'a Versions,
     version: i64,
-    pass: i64,
     legacy: bool,
     streams: BTreeMap<String, i64>,
     changed: u64,
@@ -72,13 +71,11 @@ impl PatrolStore {
             .query_row("SELECT EXISTS (SELECT 1 FROM cleared)", [], |row| row.get::<_, bool>(0))
             .map_err(fault)?;
         let version = version_row(&transaction, versions).map_err(fault)?;
-        let pass = next_pass(&transaction).map_err(fault)?;
         let mut ingest = Ingest {
             transaction: &transaction,
             file: &self.file,
             versions,
             version,
-            pass,
             legacy,
             streams: BTreeMap::new(),
             changed: 0,
@@ -114,11 +111,11 @@ impl Ingest<'_> {
             .transaction
             .prepare_cached(
                 "INSERT INTO turns (turn_id, stream, run_id, ts, run_id_ts, source_file, at, session_key, agent_id, ended,
-                   text_bytes, digest, extents, status, version, pass)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                   text_bytes, digest, extents, status, version)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
                  ON CONFLICT (turn_id) DO UPDATE SET stream = ?2, run_id = ?3, ts = ?4, run_id_ts = ?5, source_file = ?6,
                    at = ?7, session_key = ?8, agent_id = ?9, ended = ?10, text_bytes = ?11, digest = ?12, extents = ?13,
-                   status = 0, attempts = 0, reason = NULL, pass = ?16
+                   status = 0, attempts = 0, reason = NULL
                  WHERE digest <> ?12 OR run_id_ts <> ?5",
             )?
             .execute(params![
@@ -136,8 +133,7 @@ impl Ingest<'_> {
                 turn.digest.cast_signed(),
                 turn.extents.encode(),
                 status.code(),
-                version,
-                self.pass
+                version
             ])?;
         self.changed += changed as u64;
         Ok(())

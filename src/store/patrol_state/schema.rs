@@ -43,7 +43,6 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
         digest INTEGER NOT NULL,
         extents BLOB NOT NULL,
         status INTEGER NOT NULL,
-        pass INTEGER NOT NULL,
         attempts INTEGER NOT NULL DEFAULT 0,
         reason TEXT,
         version INTEGER REFERENCES versions (id),

@@ -4,7 +4,7 @@ use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
 use super::sweep::{decayed, sweep_number};
-use super::{PatrolStore, Versions, last_pass, next_pass, set_meta, version_row};
+use super::{PatrolStore, Versions, set_meta, version_row};
 use crate::id::TurnId;
 use crate::logs::{Extents, TurnRecord};
 use crate::store::{StoreError, StoreErrorKind};
@@ -55,8 +55,6 @@ pub struct StreamRow {
     pub pheromone: f64,
     /// Rows of its pending turns, ascending.
     pub pending: Vec<i64>,
-    /// Number of the last change of what is pending: see [`Share::pass`](super::Share::pass).
-    pub pass: i64,
 }
 
 impl PatrolStore {
@@ -72,8 +70,8 @@ impl PatrolStore {
         self.file.write("put outdated reviews back", |transaction| {
             let version = version_row(transaction, versions)?;
             let changed = transaction.execute(
-                "UPDATE turns SET status = 0, attempts = 0, pass = ?2 WHERE status <> 0 AND version IS NOT ?1",
-                [version, next_pass(transaction)?],
+                "UPDATE turns SET status = 0, attempts = 0 WHERE status <> 0 AND version IS NOT ?1",
+                [version],
             )?;
             set_meta(transaction, "versions", &current)?;
             Ok(changed as u64)
@@ -94,10 +92,8 @@ impl PatrolStore {
     /// Where the store cannot be written.
     pub fn retry_unreviewed(&self) -> Result<u64, StoreError> {
         self.file.write("put unreviewed turns back", |transaction| {
-            let changed = transaction.execute(
-                "UPDATE turns SET status = 0, attempts = 0, pass = ?1 WHERE status = 3",
-                [next_pass(transaction)?],
-            )?;
+            let changed =
+                transaction.execute("UPDATE turns SET status = 0, attempts = 0 WHERE status = 3", [])?;
             Ok(changed as u64)
         })
     }
@@ -123,7 +119,6 @@ impl PatrolStore {
     pub fn pending_streams(&self) -> Result<Vec<StreamRow>, StoreError> {
         self.file.read("list pending turns", |connection| {
             let sweep = sweep_number(connection)?;
-            let pass = last_pass(connection)?;
             let mut statement = connection.prepare_cached(
                 "SELECT t.stream, t.id, s.name, s.pheromone, s.pheromone_sweep
                  FROM turns t INDEXED BY turns_pending JOIN streams s ON s.id = t.stream
@@ -141,7 +136,6 @@ impl PatrolStore {
                         name: row.get(2)?,
                         pheromone: decayed(row.get(3)?, row.get(4)?, sweep),
                         pending: vec![turn],
-                        pass,
                     }),
                 }
             }

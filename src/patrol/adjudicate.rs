@@ -91,12 +91,15 @@ fn voter(vote: &FlagVote) -> &str {
 
 /// The flags that the votes make: one for each run of a stream and category, naming every turn. `known` gives a flag
 /// that is there already, which then grows; `pheromone` a stream's level.
-pub(super) fn flags(
+///
+/// # Errors
+/// What `known` fails with: a flag that could not be looked up is not taken for a new one.
+pub(super) fn flags<E>(
     verdicts: &[TurnVerdict],
     at: &str,
-    mut known: impl FnMut(&str) -> Option<PatrolFlag>,
+    mut known: impl FnMut(&str) -> Result<Option<PatrolFlag>, E>,
     mut pheromone: impl FnMut(&str) -> f64,
-) -> Vec<PatrolFlag> {
+) -> Result<Vec<PatrolFlag>, E> {
     let mut groups: BTreeMap<(String, String, Category), Vec<&TurnVerdict>> = BTreeMap::new();
     for verdict in verdicts {
         for category in agreed(verdict) {
@@ -106,20 +109,18 @@ pub(super) fn flags(
                 .push(verdict);
         }
     }
-    let mut flags: Vec<PatrolFlag> = groups
-        .into_iter()
-        .map(|((stream, run_id, category), turns)| {
-            let id = FlagId::stable(&[&stream, &run_id, category.as_str()]).to_string();
-            let level = pheromone(&stream);
-            let fresh = flag(id, &stream, category, &turns, at, level);
-            match known(&fresh.flag_id) {
-                Some(before) => grown(before, fresh),
-                None => fresh,
-            }
-        })
-        .collect();
+    let mut flags = Vec::with_capacity(groups.len());
+    for ((stream, run_id, category), turns) in groups {
+        let id = FlagId::stable(&[&stream, &run_id, category.as_str()]).to_string();
+        let level = pheromone(&stream);
+        let fresh = flag(id, &stream, category, &turns, at, level);
+        flags.push(match known(&fresh.flag_id)? {
+            Some(before) => grown(before, fresh),
+            None => fresh,
+        });
+    }
     flags.sort_by(|a, b| a.run_id_ts.cmp(&b.run_id_ts).then_with(|| a.flag_id.cmp(&b.flag_id)));
-    flags
+    Ok(flags)
 }
 
 fn flag(
@@ -214,6 +215,8 @@ fn grown(mut before: PatrolFlag, fresh: PatrolFlag) -> PatrolFlag {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
 
     fn vote(agent: &str, lens: Option<&str>, severity: Severity, confidence: f64) -> FlagVote {
@@ -248,7 +251,11 @@ mod tests {
     }
 
     fn make(verdicts: &[TurnVerdict]) -> Vec<PatrolFlag> {
-        flags(verdicts, "now", |_| None, |_| 0.4)
+        flags(verdicts, "now", |_| Ok::<_, Infallible>(None), |_| 0.4).unwrap()
+    }
+
+    fn again(verdicts: &[TurnVerdict], before: &PatrolFlag) -> Vec<PatrolFlag> {
+        flags(verdicts, "later", |_| Ok::<_, Infallible>(Some(before.clone())), |_| 0.9).unwrap()
     }
 
     #[test]
@@ -276,7 +283,7 @@ mod tests {
         assert_eq!(first[0].turn_ids, ["r_1", "r_3"]);
         let mut later = detector();
         later[0].vote_id = "other".into();
-        let second = flags(&[verdict(5, later)], "later", |_| Some(first[0].clone()), |_| 0.0);
+        let second = again(&[verdict(5, later)], &first[0]);
         assert_eq!(second[0].flag_id, first[0].flag_id);
         assert_eq!(second[0].turn_ids, ["r_1", "r_3", "r_5"]);
     }
@@ -285,7 +292,6 @@ mod tests {
     fn the_same_again_is_the_same_flag() {
         let votes = vec![vote(DETECTORS, None, Severity::High, 0.9)];
         let first = make(&[verdict(1, votes.clone())]);
-        let again = flags(&[verdict(1, votes)], "later", |_| Some(first[0].clone()), |_| 0.9);
-        assert_eq!(again, first);
+        assert_eq!(again(&[verdict(1, votes)], &first[0]), first);
     }
 }

@@ -1,6 +1,6 @@
 //! The quorum: which votes make a flag, and what the flag says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::assign::lens_of;
 use super::types::{Contest, StreamScan, TurnVerdict};
@@ -67,10 +67,10 @@ pub(super) fn gather(scans: Vec<StreamScan>, second: Vec<TurnVerdict>) -> Vec<Tu
 /// A turn's categories that the votes agree on.
 fn agreed(verdict: &TurnVerdict) -> Vec<Category> {
     let against = verdict.votes.iter().filter(|vote| vote.severity > Severity::Clean);
-    let voters: std::collections::BTreeSet<&str> = verdict.votes.iter().map(voter).collect();
+    let voters: BTreeSet<&str> = verdict.votes.iter().map(voter).collect();
     let needed = voters.len().div_ceil(2);
-    let mut by_category: BTreeMap<Category, (std::collections::BTreeSet<&str>, bool)> = BTreeMap::new();
-    let mut accusers = std::collections::BTreeSet::new();
+    let mut by_category: BTreeMap<Category, (BTreeSet<&str>, bool)> = BTreeMap::new();
+    let mut accusers = BTreeSet::new();
     for vote in against {
         let category = vote.category.unwrap_or(Category::Unknown);
         let entry = by_category.entry(category).or_default();
@@ -188,20 +188,37 @@ fn consent(flag: &mut PatrolFlag) {
     flag.pii_labels_union = labels;
 }
 
-/// A flag that is there already, with what is new. The same content again changes nothing but nothing either: the
-/// time stays as well.
-fn grown(mut before: PatrolFlag, fresh: PatrolFlag) -> PatrolFlag {
+/// A flag that is there already, with what is new. The same content again changes nothing, not even the time.
+pub(super) fn grown(mut before: PatrolFlag, fresh: PatrolFlag) -> PatrolFlag {
     let unchanged = fresh.evidence.iter().all(|item| before.evidence.contains(item))
         && fresh.turn_ids.iter().all(|turn| before.turn_ids.contains(turn))
         && fresh.votes.iter().all(|vote| before.votes.iter().any(|known| known.vote_id == vote.vote_id));
     if unchanged {
         return before;
     }
-    before.votes.retain(|vote| !fresh.votes.iter().any(|new| new.vote_id == vote.vote_id));
-    before.votes.extend(fresh.votes);
+    // A turn that has grown is named by its new last event. Votes know the turn itself, and so its old name.
+    let renamed: BTreeSet<String> = before
+        .votes
+        .iter()
+        .filter(|vote| {
+            fresh.votes.iter().any(|new| new.vote_id == vote.vote_id && new.run_id_ts != vote.run_id_ts)
+        })
+        .map(|vote| vote.run_id_ts.clone())
+        .filter(|name| !fresh.turn_ids.contains(name))
+        .collect();
     // A turn that was read again replaces what was known of it.
-    before.evidence.retain(|item| !fresh.turn_ids.contains(&item.turn));
+    let replaced = |name: &String| renamed.contains(name) || fresh.turn_ids.contains(name);
+    before.turn_ids.retain(|name| !renamed.contains(name));
+    before.votes.retain(|vote| {
+        !replaced(&vote.run_id_ts) && !fresh.votes.iter().any(|new| new.vote_id == vote.vote_id)
+    });
+    before.votes.extend(fresh.votes);
+    before.evidence.retain(|item| !replaced(&item.turn));
     before.evidence.extend(fresh.evidence);
+    if renamed.contains(&before.run_id_ts) {
+        before.run_id_ts = fresh.run_id_ts;
+        before.source_file = fresh.source_file;
+    }
     for turn in fresh.turn_ids {
         if !before.turn_ids.contains(&turn) {
             before.turn_ids.push(turn);
@@ -293,5 +310,19 @@ mod tests {
         let votes = vec![vote(DETECTORS, None, Severity::High, 0.9)];
         let first = make(&[verdict(1, votes.clone())]);
         assert_eq!(again(&[verdict(1, votes)], &first[0]), first);
+    }
+
+    #[test]
+    fn a_turn_that_has_grown_leaves_its_old_name() {
+        let before = make(&[verdict(1, vec![vote(DETECTORS, None, Severity::High, 0.9)])]);
+        let mut voted = vote(DETECTORS, None, Severity::Critical, 0.9);
+        voted.vote_id.clone_from(&before[0].votes[0].vote_id);
+        voted.run_id_ts = "r_9".into();
+        let after = again(&[verdict(9, vec![voted])], &before[0]);
+        assert_eq!(
+            (after[0].turn_ids.as_slice(), after[0].run_id_ts.as_str()),
+            (&["r_9".to_owned()][..], "r_9")
+        );
+        assert_eq!((after[0].votes.len(), after[0].consensus_severity), (1, Severity::Critical));
     }
 }

@@ -98,7 +98,7 @@ pub(super) async fn scan(
 }
 
 fn sift(deps: &PatrolDeps, share: &Assignment, with_model: bool) -> Result<Sifted, NodeError> {
-    let turns = deps.store.pending_turns(share.stream_row, share.from, share.to)?;
+    let turns = deps.store.pending_turns(&share.share())?;
     let mut loader = Loader::new(&deps.logs);
     let mut sifted = Sifted::default();
     let at = deps.now();

@@ -111,7 +111,7 @@ pub fn register(registry: &mut Registry, deps: &SharedDeps) {
                         unsettled: &input.unsettled,
                         flags: &input.flags,
                     };
-                    Ok(record(&deps, &key, &outcome)?)
+                    record(&deps, &key, &outcome)
                 })
                 .await?;
                 Ok(RecordOut { summary })
@@ -226,6 +226,7 @@ fn read_logs(deps: &super::PatrolDeps) -> Result<ReadReport, NodeError> {
 }
 
 fn share(deps: &super::PatrolDeps) -> Result<AssignOut, NodeError> {
+    let as_of = deps.store.last_pass()?;
     let streams = deps.store.pending_streams()?;
     let pending: usize = streams.iter().map(|stream| stream.pending.len()).sum();
     let (count, agents) = (streams.len(), agent_count(streams.len()));
@@ -243,6 +244,6 @@ fn share(deps: &super::PatrolDeps) -> Result<AssignOut, NodeError> {
         pending: integer(pending),
         agents: integer(agents),
         streams: integer(count),
-        assignments: assign(streams),
+        assignments: assign(streams, as_of),
     })
 }

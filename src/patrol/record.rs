@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::adjudicate::grown;
 use super::sweep::PatrolDeps;
 use super::types::{PendingTurn, ReadReport, StreamScan, SweepSummary};
 use crate::case::{PatrolFlag, Severity};
+use crate::engine::NodeError;
 use crate::store::StoreError;
 use crate::store::export;
 use crate::store::patrol_state::{PatrolStore, SweepRecord};
@@ -33,12 +35,14 @@ pub(super) struct Outcome<'a> {
 /// Writes a sweep, once for each key.
 ///
 /// # Errors
-/// Where the store or the export cannot be written.
-pub(super) fn record(
-    deps: &PatrolDeps,
-    key: &str,
-    outcome: &Outcome<'_>,
-) -> Result<SweepSummary, StoreError> {
+/// Where the store or the export cannot be written, and where rules or model are no longer those of the last read
+/// pass: the votes of a sweep that was cut off before the change must not pass for reviews of now.
+pub(super) fn record(deps: &PatrolDeps, key: &str, outcome: &Outcome<'_>) -> Result<SweepSummary, NodeError> {
+    if deps.store.is_outdated(&deps.settings.versions)? {
+        return Err(NodeError::permanent(
+            "the rules or the model have changed since the logs were read; the next sweep reviews anew",
+        ));
+    }
     let mut pending: BTreeMap<i64, &PendingTurn> = BTreeMap::new();
     for turn in outcome.scans.iter().flat_map(|scan| &scan.pending).chain(outcome.unsettled) {
         pending.entry(turn.turn_row).or_insert(turn);
@@ -46,13 +50,20 @@ pub(super) fn record(
     let (mut new_flags, mut updated_flags, mut written) = (Vec::new(), Vec::new(), Vec::new());
     let mut by_severity: BTreeMap<Severity, u64> = BTreeMap::new();
     for flag in outcome.flags {
-        let known = deps.store.flag(&flag.flag_id)?;
-        if known.as_ref() == Some(flag) {
-            continue;
-        }
-        if known.is_some() { &mut updated_flags } else { &mut new_flags }.push(flag.flag_id.clone());
+        // Between the count of the votes and now, another sweep may have made the flag grow.
+        let (flag, ids) = match deps.store.flag(&flag.flag_id)? {
+            None => (flag.clone(), &mut new_flags),
+            Some(known) => {
+                let flag = grown(known.clone(), flag.clone());
+                if flag == known {
+                    continue;
+                }
+                (flag, &mut updated_flags)
+            }
+        };
+        ids.push(flag.flag_id.clone());
         *by_severity.entry(flag.consensus_severity).or_default() += 1;
-        written.push(flag.clone());
+        written.push(flag);
     }
     let guilty: BTreeSet<&str> =
         outcome.flags.iter().flat_map(|flag| flag.turn_ids.iter().map(String::as_str)).collect();
@@ -91,11 +102,7 @@ pub(super) fn record(
         key,
         at: deps.now(),
         versions: &deps.settings.versions,
-        reviewed: outcome
-            .scans
-            .iter()
-            .map(|scan| (scan.assignment.stream_row, scan.assignment.from, scan.assignment.to))
-            .collect(),
+        reviewed: outcome.scans.iter().map(|scan| scan.assignment.share()).collect(),
         pending: pending.iter().map(|(row, turn)| (*row, turn.reason.clone())).collect(),
         flagged,
         flags: &written,

@@ -53,6 +53,12 @@ impl PatrolDeps {
     pub fn now(&self) -> String {
         rfc3339(self.clock.now())
     }
+
+    /// Whether models review as well. With any model configured they do, also where one cannot be called just now or
+    /// a graph names a role without one: such turns wait, and do not pass for reviewed on the word of the rules.
+    pub(super) fn asks_models(&self) -> bool {
+        self.models.roles().next().is_some()
+    }
 }
 
 /// A time as RFC 3339 in UTC with milliseconds.

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Evidence, FlagVote, Severity};
+use crate::store::patrol_state::Share;
 
 /// What a patrol agent looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -57,10 +58,19 @@ pub struct Assignment {
     pub from: i64,
     /// Last turn row of the share.
     pub to: i64,
+    /// The last read pass when the share was made: what changed later is no part of it.
+    pub as_of: i64,
     /// Pending turns in the share.
     pub turns: u64,
     /// The stream's pheromone level at the start of the sweep.
     pub pheromone: f64,
+}
+
+impl Assignment {
+    /// Which turns it is about, as the store knows them.
+    pub(super) fn share(&self) -> Share {
+        Share { stream: self.stream_row, from: self.from, to: self.to, as_of: self.as_of }
+    }
 }
 
 /// What was said of one turn; clean turns without any vote have none.

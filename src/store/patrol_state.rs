@@ -11,6 +11,8 @@ mod flags;
 mod ingest;
 mod schema;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use std::path::Path;
@@ -23,7 +25,7 @@ pub use self::flags::FlagRow;
 pub use self::ingest::Ingest;
 use self::schema::MIGRATIONS;
 pub use self::sweep::SweepRecord;
-pub use self::turns::{StoredTurn, StreamRow, TurnStatus};
+pub use self::turns::{Share, StoredTurn, StreamRow, TurnStatus};
 use super::StoreError;
 use super::repository::Repository;
 

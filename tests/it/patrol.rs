@@ -137,7 +137,14 @@ fn a_tail_is_reviewed_and_replaced_by_its_turn() {
     text += &end("run-a", 1_500, "I will not repeat it.").to_string();
     text.push('\n');
     std::fs::write(&path, text).unwrap();
-    world.patrol();
+    let second = world.patrol();
+    assert_eq!(
+        second["flags"][0]["turn_ids"],
+        json!(["run-a_1500"]),
+        "the name it had as a tail is no turn's"
+    );
+    assert_eq!(second["flags"][0]["evidence"].as_array().unwrap().len(), 1);
+    assert_eq!(second["cases"][0]["relevant_log_ids"], json!(["run-a_1500"]));
     let status = world.status();
     assert_eq!(status["turns"]["seen"], 1);
     assert_eq!(status["turns"]["flagged"], 1);

@@ -42,6 +42,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
         text_bytes INTEGER NOT NULL,
         digest INTEGER NOT NULL,
         extents BLOB NOT NULL,
+        changed INTEGER NOT NULL,
         status INTEGER NOT NULL,
         attempts INTEGER NOT NULL DEFAULT 0,
         reason TEXT,

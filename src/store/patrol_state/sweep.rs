@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::flags::put_flag;
-use super::turns::TurnStatus;
+use super::turns::{Share, TurnStatus};
 use super::{PatrolStore, Versions, version_row};
 use crate::case::PatrolFlag;
 use crate::store::StoreError;
@@ -22,8 +22,8 @@ pub struct SweepRecord<'a> {
     pub at: String,
     /// What it was reviewed with.
     pub versions: &'a Versions,
-    /// Shares that were scanned: stream row, first and last turn row.
-    pub reviewed: Vec<(i64, i64, i64)>,
+    /// Shares that were scanned. What has changed since they were made stays pending.
+    pub reviewed: Vec<Share>,
     /// Turns that were not reviewed after all, with the reason.
     pub pending: Vec<(i64, String)>,
     /// Turns that are part of a flag.
@@ -54,16 +54,23 @@ impl PatrolStore {
             let version = version_row(transaction, sweep.versions)?;
             {
                 let mut statement = transaction.prepare_cached(
-                    "UPDATE turns SET status = 1, reason = NULL, version = ?4, reviewed_at = ?5
-                     WHERE stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0",
+                    "UPDATE turns SET status = 1, reason = NULL, version = ?5, reviewed_at = ?6
+                     WHERE stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0 AND changed <= ?4",
                 )?;
                 // Pending ones are taken out first, so that the update cannot pass them off as clean.
                 let mut hold = transaction.prepare_cached("UPDATE turns SET status = -1, reason = ?2 WHERE id = ?1 AND status = 0")?;
                 for (row, reason) in &sweep.pending {
                     hold.execute(params![row, reason])?;
                 }
-                for (stream, from, to) in &sweep.reviewed {
-                    statement.execute(params![stream, from, to, version, sweep.at])?;
+                for share in &sweep.reviewed {
+                    statement.execute(params![
+                        share.stream,
+                        share.from,
+                        share.to,
+                        share.as_of,
+                        version,
+                        sweep.at
+                    ])?;
                 }
                 let mut flagged = transaction.prepare_cached(
                     "UPDATE turns SET status = ?2, version = ?3, reviewed_at = ?4 WHERE id = ?1 AND status = 1",

@@ -3,6 +3,7 @@
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
+use super::ingest::last_pass;
 use super::sweep::{decayed, sweep_number};
 use super::{PatrolStore, Versions, set_meta, version_row};
 use crate::id::TurnId;
@@ -57,6 +58,20 @@ pub struct StreamRow {
     pub pending: Vec<i64>,
 }
 
+/// The pending turns of a stream that one agent is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Row of the stream.
+    pub stream: i64,
+    /// Row of the first turn.
+    pub from: i64,
+    /// Row of the last turn.
+    pub to: i64,
+    /// The last read pass when the share was made: a turn that a later one has changed, or moved into the stream, is
+    /// no part of it.
+    pub as_of: i64,
+}
+
 impl PatrolStore {
     /// Puts what was reviewed under other versions back to pending, and gives how many that were.
     ///
@@ -73,6 +88,9 @@ impl PatrolStore {
                 "UPDATE turns SET status = 0, attempts = 0 WHERE status <> 0 AND version IS NOT ?1",
                 [version],
             )?;
+            // What a sweep that was cut off has said of a turn was said under the other versions as well.
+            let pass = last_pass(transaction)? + 1;
+            transaction.execute("UPDATE turns SET changed = ?1, attempts = 0 WHERE status = 0", [pass])?;
             set_meta(transaction, "versions", &current)?;
             Ok(changed as u64)
         })
@@ -143,15 +161,24 @@ impl PatrolStore {
         })
     }
 
-    /// Pending turns of a stream between two rows, inclusive.
+    /// The pending turns of a share, as they were when it was made: those that have changed since are left to the
+    /// next sweep.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub fn pending_turns(&self, stream: i64, from: i64, to: i64) -> Result<Vec<StoredTurn>, StoreError> {
+    pub fn pending_turns(&self, share: &Share) -> Result<Vec<StoredTurn>, StoreError> {
         self.turns(
-            "stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0 ORDER BY id",
-            params![stream, from, to],
+            "stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0 AND changed <= ?4 ORDER BY id",
+            params![share.stream, share.from, share.to, share.as_of],
         )
+    }
+
+    /// The number of the last read pass, for a [`Share`].
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn last_pass(&self) -> Result<i64, StoreError> {
+        self.file.read("read the number of the last pass", last_pass)
     }
 
     /// Turns of that name: more than one where two files hold the same run id and time.

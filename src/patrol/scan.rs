@@ -35,7 +35,8 @@ pub(super) async fn scan(
     prompt: &str,
     role: &str,
 ) -> Result<StreamScan, NodeError> {
-    let with_model = deps.models.ready(role);
+    // A model that is configured and cannot be asked leaves turns pending: it must never look as if there were none.
+    let with_model = deps.models.any();
     let worker = Arc::clone(deps);
     let share = assignment.clone();
     // Detectors are work for a core, not for the event loop.

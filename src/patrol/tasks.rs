@@ -63,7 +63,7 @@ pub fn register(registry: &mut Registry, deps: &SharedDeps) {
         move |_: Ctx, input: WeighIn| {
             let deps = Arc::clone(&with);
             async move {
-                let contested = if deps.models.ready("patrol") {
+                let contested = if deps.models.any() {
                     adjudicate::contests(&input.scans, usize::try_from(input.agents).unwrap_or(1))
                 } else {
                     Vec::new()

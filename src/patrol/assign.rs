@@ -15,6 +15,8 @@ pub(super) struct PendingStream {
     pub name: String,
     /// Rows of its pending turns, ascending.
     pub turn_rows: Vec<i64>,
+    /// Number of the last change of what is pending.
+    pub pass: i64,
     /// Pheromone level.
     pub pheromone: f64,
 }
@@ -50,6 +52,7 @@ pub(super) fn assign(mut streams: Vec<PendingStream>) -> Vec<Assignment> {
                 stream_row: stream.row,
                 from: *from,
                 to: *to,
+                pass: stream.pass,
                 turns: rows.len() as u64,
                 pheromone: stream.pheromone,
             });
@@ -68,7 +71,7 @@ mod tests {
     use super::*;
 
     fn stream(name: &str, turns: i64, pheromone: f64) -> PendingStream {
-        PendingStream { row: 1, name: name.into(), turn_rows: (1..=turns).collect(), pheromone }
+        PendingStream { row: 1, name: name.into(), turn_rows: (1..=turns).collect(), pass: 1, pheromone }
     }
 
     #[test]

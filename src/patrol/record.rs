@@ -8,7 +8,7 @@ use super::types::{PendingTurn, ReadReport, StreamScan, SweepSummary};
 use crate::case::{PatrolFlag, Severity};
 use crate::store::StoreError;
 use crate::store::export;
-use crate::store::patrol_state::{PatrolStore, SweepRecord};
+use crate::store::patrol_state::{PatrolStore, Share, SweepRecord};
 
 /// What a vote that is not clean deposits on its stream.
 const DEPOSIT: f64 = 0.4;
@@ -94,7 +94,12 @@ pub(super) fn record(
         reviewed: outcome
             .scans
             .iter()
-            .map(|scan| (scan.assignment.stream_row, scan.assignment.from, scan.assignment.to))
+            .map(|scan| Share {
+                stream: scan.assignment.stream_row,
+                from: scan.assignment.from,
+                to: scan.assignment.to,
+                pass: scan.assignment.pass,
+            })
             .collect(),
         pending: pending.iter().map(|(row, turn)| (*row, turn.reason.clone())).collect(),
         flagged,

@@ -249,6 +249,7 @@ fn share(deps: &super::PatrolDeps) -> Result<AssignOut, NodeError> {
             row: stream.row,
             name: stream.name,
             turn_rows: stream.pending,
+            pass: stream.pass,
             pheromone: stream.pheromone,
         })
         .collect();

@@ -57,6 +57,9 @@ pub struct Assignment {
     pub from: i64,
     /// Last turn row of the share.
     pub to: i64,
+    /// Number of the last change of what is pending: what changes later is not part of the share.
+    #[serde(default)]
+    pub pass: i64,
     /// Pending turns in the share.
     pub turns: u64,
     /// The stream's pheromone level at the start of the sweep.

@@ -1,0 +1,246 @@
+//! What reading the logs brings: turns, entries that could not be read, and how far each file was read.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::turns::TurnStatus;
+use super::{PatrolStore, Versions, json, next_pass, set_meta, version_row};
+use crate::logs::{Assembler, FileChange, FileState, Identity, LogsError, Reject, Sink, TurnRecord};
+use crate::store::StoreError;
+use crate::store::repository::Repository;
+
+/// Takes turns and rejects into the store while a read pass runs.
+#[derive(Debug)]
+pub struct Ingest<'a> {
+    transaction: &'a Transaction<'a>,
+    file: &'a Repository,
+    versions: &'a Versions,
+    version: i64,
+    pass: i64,
+    legacy: bool,
+    streams: BTreeMap<String, i64>,
+    changed: u64,
+}
+
+impl PatrolStore {
+    /// The state of every log file read so far, by name.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn files(&self) -> Result<Vec<FileState>, StoreError> {
+        self.file.read("read the log files' state", |connection| {
+            let mut statement = connection.prepare_cached("SELECT state FROM files ORDER BY name")?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+            let mut files = Vec::new();
+            for row in rows {
+                // A state that cannot be read means that its file is read again from the start: turn ids are
+                // stable, so nothing doubles.
+                let text = row?;
+                if let Ok(state) = serde_json::from_str(&text) {
+                    files.push(state);
+                }
+            }
+            Ok(files)
+        })
+    }
+
+    /// What unfinished runs have left behind.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn assembler(&self) -> Result<Assembler, StoreError> {
+        let text = self.meta("assembler")?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+    }
+
+    /// Takes in what a read pass finds: `read` gets the store's [`Ingest`] and gives back the files' new state and
+    /// what unfinished runs left. All of it is committed at once, or none.
+    ///
+    /// # Errors
+    /// What `read` fails with, or where the store cannot be written.
+    pub fn ingest<T, E: From<StoreError>>(
+        &self,
+        versions: &Versions,
+        read: impl FnOnce(&mut Ingest<'_>) -> Result<(T, Vec<FileState>, Assembler), E>,
+    ) -> Result<T, E> {
+        let mut connection = self.file.lock();
+        let fault = |source| self.file.fault("take in log entries", source);
+        let transaction =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fault)?;
+        let legacy = transaction
+            .query_row("SELECT EXISTS (SELECT 1 FROM cleared)", [], |row| row.get::<_, bool>(0))
+            .map_err(fault)?;
+        let version = version_row(&transaction, versions).map_err(fault)?;
+        let pass = next_pass(&transaction).map_err(fault)?;
+        let mut ingest = Ingest {
+            transaction: &transaction,
+            file: &self.file,
+            versions,
+            version,
+            pass,
+            legacy,
+            streams: BTreeMap::new(),
+            changed: 0,
+        };
+        let (answer, files, assembler) = read(&mut ingest)?;
+        (|| {
+            let mut statement =
+                transaction.prepare_cached("INSERT OR REPLACE INTO files (name, state) VALUES (?1, ?2)")?;
+            for file in &files {
+                statement.execute(params![file.name, json(file)])?;
+            }
+            set_meta(&transaction, "assembler", &json(&assembler))
+        })()
+        .map_err(fault)?;
+        transaction.commit().map_err(fault)?;
+        Ok(answer)
+    }
+}
+
+impl Ingest<'_> {
+    /// Turns that were new or had grown so far.
+    pub fn changed(&self) -> u64 {
+        self.changed
+    }
+
+    fn put_turn(&mut self, turn: &TurnRecord) -> rusqlite::Result<()> {
+        let stream = self.stream_row(&turn.stream().0)?;
+        let run_id_ts = turn.run_id_ts();
+        let legacy = if self.legacy { self.cleared(&run_id_ts)? } else { None };
+        let status = legacy.unwrap_or(TurnStatus::Pending);
+        let version = legacy.map(|_| self.version);
+        let changed = self
+            .transaction
+            .prepare_cached(
+                "INSERT INTO turns (turn_id, stream, run_id, ts, run_id_ts, source_file, at, session_key, agent_id, ended,
+                   text_bytes, digest, extents, status, version, pass)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                 ON CONFLICT (turn_id) DO UPDATE SET stream = ?2, run_id = ?3, ts = ?4, run_id_ts = ?5, source_file = ?6,
+                   at = ?7, session_key = ?8, agent_id = ?9, ended = ?10, text_bytes = ?11, digest = ?12, extents = ?13,
+                   status = 0, attempts = 0, reason = NULL, pass = ?16
+                 WHERE digest <> ?12 OR run_id_ts <> ?5",
+            )?
+            .execute(params![
+                turn.id.uuid().as_bytes(),
+                stream,
+                turn.run_id,
+                turn.ts,
+                run_id_ts,
+                turn.source_file,
+                integer(turn.at),
+                turn.session_key,
+                turn.agent_id,
+                turn.ended,
+                integer(turn.text_bytes),
+                turn.digest.cast_signed(),
+                turn.extents.encode(),
+                status.code(),
+                version,
+                self.pass
+            ])?;
+        self.changed += changed as u64;
+        Ok(())
+    }
+
+    /// What the earlier tool said of a turn under the same versions, unless another turn of that name claims it.
+    fn cleared(&self, run_id_ts: &str) -> rusqlite::Result<Option<TurnStatus>> {
+        let status: Option<String> = self
+            .transaction
+            .prepare_cached(
+                "SELECT status FROM cleared WHERE run_id_ts = ?1 AND ruleset_version = ?2 AND model_version = ?3
+                   AND NOT EXISTS (SELECT 1 FROM turns WHERE turns.run_id_ts = ?1)",
+            )?
+            .query_row(params![run_id_ts, self.versions.ruleset, self.versions.model], |row| row.get(0))
+            .optional()?;
+        Ok(status.map(|status| if status == "CLEAN" { TurnStatus::Clean } else { TurnStatus::Flagged }))
+    }
+
+    fn put_reject(&mut self, reject: &Reject) -> rusqlite::Result<()> {
+        self.transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO rejects (file, offset, length, reason, run_id) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                reject.file,
+                integer(reject.offset),
+                integer(reject.length),
+                reject.reason.as_str(),
+                reject.run_id
+            ])?;
+        Ok(())
+    }
+
+    /// Moves a run's turns to the stream that they turn out to belong to.
+    fn move_run(&mut self, identity: &Identity<'_>) -> rusqlite::Result<()> {
+        // The character after `_` bounds every `runId_ts` of this run from above.
+        let (from, to) = (format!("{}_", identity.run_id), format!("{}`", identity.run_id));
+        let Some(session_key) = identity.session_key else { return Ok(()) };
+        let stream = self.stream_row(session_key)?;
+        self.transaction
+            .prepare_cached(
+                "UPDATE turns SET stream = ?3, session_key = ?4, agent_id = coalesce(?5, agent_id)
+                 WHERE run_id_ts >= ?1 AND run_id_ts < ?2 AND run_id = ?6 AND session_key IS NULL",
+            )?
+            .execute(params![from, to, stream, session_key, identity.agent_id, identity.run_id])?;
+        Ok(())
+    }
+
+    fn stream_row(&mut self, name: &str) -> rusqlite::Result<i64> {
+        if let Some(row) = self.streams.get(name) {
+            return Ok(*row);
+        }
+        self.transaction
+            .prepare_cached("INSERT OR IGNORE INTO streams (name) VALUES (?1)")?
+            .execute([name])?;
+        let row = self
+            .transaction
+            .prepare_cached("SELECT id FROM streams WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))?;
+        self.streams.insert(name.to_owned(), row);
+        Ok(row)
+    }
+
+    fn stored(&self, done: rusqlite::Result<()>, doing: &'static str) -> Result<(), LogsError> {
+        done.map_err(|source| LogsError::sink(self.file.fault(doing, source)))
+    }
+}
+
+impl Sink for Ingest<'_> {
+    /// Takes a turn in. One that is known and has not changed stays as it is; one that has grown waits for a review
+    /// again.
+    fn turn(&mut self, record: TurnRecord) -> Result<(), LogsError> {
+        let done = self.put_turn(&record);
+        self.stored(done, "take in a turn")
+    }
+
+    fn reject(&mut self, reject: Reject) -> Result<(), LogsError> {
+        let done = self.put_reject(&reject);
+        self.stored(done, "note an entry that cannot be read")
+    }
+
+    fn file(&mut self, file: &str, offset: u64, change: FileChange) -> Result<(), LogsError> {
+        // What was reviewed of a file that is gone or rewritten stays as it was said; what is pending of it fails to
+        // load, and is shown as not reviewed.
+        let done = match change {
+            FileChange::Gone => {
+                self.transaction.execute("DELETE FROM files WHERE name = ?1", [file]).map(drop)
+            }
+            FileChange::New | FileChange::Grown | FileChange::Rewritten => self
+                .transaction
+                .prepare_cached("DELETE FROM rejects WHERE file = ?1 AND offset >= ?2")
+                .and_then(|mut statement| statement.execute(params![file, integer(offset)]))
+                .map(drop),
+        };
+        self.stored(done, "note a file's change")
+    }
+
+    fn identity(&mut self, identity: Identity<'_>) -> Result<(), LogsError> {
+        let done = self.move_run(&identity);
+        self.stored(done, "note a run's session")
+    }
+}
+
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

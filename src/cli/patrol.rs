@@ -65,7 +65,7 @@ pub(super) async fn run(global: &Global, args: PatrolArgs, shutdown: &Shutdown) 
     if let Some(PatrolCommand::Status { place, format }) = args.command {
         return status::run(&place, format);
     }
-    let world = World::open(global, &args.place)?;
+    let world = World::open_to_work(global, &args.place)?;
     let lock = DirLock::take(&world.paths)?;
     if args.retry_unreviewed {
         let again = world.patrol.store.retry_unreviewed().map_err(store_failure)?;

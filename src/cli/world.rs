@@ -93,6 +93,7 @@ impl World {
             prompts: library.shared_prompts(),
             settings: patrol_settings,
             clock: Arc::clone(&clock),
+            cores: patrol::cores(),
         });
         let police = Arc::new(PoliceDeps {
             logs: paths.logs.clone(),
@@ -135,6 +136,7 @@ pub(super) fn dry_host(global: &Global) -> Result<Host, Failure> {
         prompts: library.shared_prompts(),
         settings: patrol_settings,
         clock: Arc::clone(&clock),
+        cores: patrol::cores(),
     });
     let police = Arc::new(PoliceDeps {
         logs: Path::new("").to_owned(),

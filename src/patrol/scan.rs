@@ -42,7 +42,10 @@ pub(super) async fn scan(
     let worker = Arc::clone(deps);
     let share = assignment.clone();
     // Detectors are work for a core, not for the event loop.
-    let sifted = blocking(move || sift(&worker, &share, with_model)).await?;
+    let sifted = {
+        let _core = deps.cores.acquire().await.map_err(NodeError::transient)?;
+        blocking(move || sift(&worker, &share, with_model)).await?
+    };
     let Sifted { mut verdicts, mut pending, masked, mut reviewed } = sifted;
     if with_model && !masked.is_empty() {
         let reviewer = Reviewer {

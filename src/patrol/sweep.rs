@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::clock::SharedClock;
 use crate::detect::Detectors;
 use crate::model::Models;
@@ -43,6 +45,13 @@ pub struct PatrolDeps {
     pub settings: PatrolSettings,
     /// The time.
     pub clock: SharedClock,
+    /// A permit a core. Agents may be many, but each scan that runs holds its thread's caches of the rules' automata.
+    pub cores: Semaphore,
+}
+
+/// A permit for each core of the machine.
+pub fn cores() -> Semaphore {
+    Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from))
 }
 
 /// Shared by every node function.

@@ -112,8 +112,10 @@ impl PatrolStore {
         self.file.write("put unreviewed turns back", |transaction| {
             // A sweep that was cut off before never saw them as pending.
             let pass = last_pass(transaction)? + 1;
-            let changed = transaction
-                .execute("UPDATE turns SET status = 0, attempts = 0, changed = ?1 WHERE status = 3", [pass])?;
+            let changed = transaction.execute(
+                "UPDATE turns SET status = 0, attempts = 0, changed = ?1 WHERE status = 3",
+                [pass],
+            )?;
             Ok(changed as u64)
         })
     }

@@ -34,7 +34,7 @@ pub(super) async fn run(global: &Global, args: &DemoArgs, shutdown: &Shutdown) -
         fail_on: None,
         format: Format::Table,
     };
-    let world = World::open(global, &patrol_args.place)?;
+    let world = World::open_to_work(global, &patrol_args.place)?;
     patrol::once(&world, global, &patrol_args, shutdown).await
 }
 

@@ -170,7 +170,7 @@ async fn start(
     shutdown: &Shutdown,
 ) -> Outcome {
     let input = read_input(input)?;
-    let world = World::open(global, place)?;
+    let world = World::open_to_work(global, place)?;
     let lock = DirLock::take(&world.paths)?;
     let progress = Progress::new(global);
     let options = RunOptions {

@@ -60,7 +60,7 @@ fn on_runtime(command: impl AsyncFnOnce(Shutdown) -> Outcome) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::Unavailable(anyhow::Error::new(error).context("cannot start the runtime"))
     })?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let shutdown = Shutdown::new();
         shutdown.listen();
         let aborted = shutdown.abort().clone();
@@ -68,7 +68,12 @@ fn on_runtime(command: impl AsyncFnOnce(Shutdown) -> Outcome) -> Outcome {
             outcome = command(shutdown) => outcome,
             () = aborted.cancelled() => Err(Failure::Interrupted),
         }
-    })
+    });
+    if matches!(outcome, Err(Failure::Interrupted)) {
+        // At once: a detector in the middle of a large turn is not waited for.
+        runtime.shutdown_background();
+    }
+    outcome
 }
 
 fn completions(shell: clap_complete::Shell) -> Outcome {
@@ -95,4 +100,21 @@ fn telemetry(verbose: u8) {
         .with_ansi(colour)
         .with_target(verbose > 1)
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_signal_waits_for_nobody() {
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let outcome = on_runtime(async |shutdown| {
+            drop(tokio::task::spawn_blocking(move || held.recv_timeout(std::time::Duration::from_secs(20))));
+            shutdown.abort().cancel();
+            std::future::pending().await
+        });
+        assert!(matches!(outcome, Err(Failure::Interrupted)));
+        assert!(go_on.send(()).is_ok(), "the work was waited for");
+    }
 }

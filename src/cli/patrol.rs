@@ -44,6 +44,8 @@ struct Report {
     outside_failed: bool,
     /// Log entries in the whole directory that could not be read.
     unreadable_entries: u64,
+    /// Graphs and prompts in use that are not the built-in ones.
+    changed_workflows: Vec<String>,
 }
 
 impl Report {
@@ -63,7 +65,7 @@ pub(super) async fn run(global: &Global, args: PatrolArgs, shutdown: &Shutdown) 
     if let Some(PatrolCommand::Status { place, format }) = args.command {
         return status::run(&place, format);
     }
-    let world = World::open(global, &args.place)?;
+    let world = World::open_to_work(global, &args.place)?;
     let lock = DirLock::take(&world.paths)?;
     if args.retry_unreviewed {
         let again = world.patrol.store.retry_unreviewed().map_err(store_failure)?;
@@ -213,6 +215,7 @@ async fn look(
         }
     }
     report.flags.sort_by_key(|flag| std::cmp::Reverse(flag.consensus_severity));
+    report.changed_workflows = world.host.library().changed();
     report.unreadable_entries = world.patrol.store.rejected_entries().map_err(store_failure)?;
     Ok(report)
 }
@@ -321,6 +324,13 @@ fn page(world: &World, report: &Report) -> String {
     let mut lines = Vec::new();
     if report.sweeps.is_empty() && !report.interrupted {
         lines.push(format!("Nothing new in {}: every turn read so far is reviewed.", report.log_dir));
+    }
+    if !report.changed_workflows.is_empty() {
+        lines.push(format!(
+            "{}  {} (not built in)",
+            bold("using    "),
+            text::plain(&report.changed_workflows.join(", "))
+        ));
     }
     for sweep in &report.sweeps {
         lines.push(format!(

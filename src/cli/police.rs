@@ -28,7 +28,7 @@ pub(super) async fn run(global: &Global, args: PoliceArgs, shutdown: &Shutdown) 
         Some(PoliceCommand::Show { id, place, format }) => police_show::run(&id, &place, format),
         Some(PoliceCommand::Investigate { flag, flag_id, place, format }) => {
             let asked = flag.or(flag_id).unwrap_or_default();
-            let world = World::open(global, &place)?;
+            let world = World::open_to_work(global, &place)?;
             let lock = DirLock::take(&world.paths)?;
             let flag = find_flag(&Stores::of(&world), &asked)?;
             let station = Station::open(Arc::clone(&world.police), &world.host).map_err(station_failure)?;
@@ -38,7 +38,7 @@ pub(super) async fn run(global: &Global, args: PoliceArgs, shutdown: &Shutdown) 
             outcome
         }
         Some(PoliceCommand::Resume { run, place, format }) => {
-            let world = World::open(global, &place)?;
+            let world = World::open_to_work(global, &place)?;
             let lock = DirLock::take(&world.paths)?;
             let station = Station::open(Arc::clone(&world.police), &world.host).map_err(station_failure)?;
             let only = match run {

@@ -152,7 +152,7 @@ pub(super) async fn resume(
     format: Format,
     shutdown: &Shutdown,
 ) -> Outcome {
-    let world = World::open(global, place)?;
+    let world = World::open_to_work(global, place)?;
     let lock = DirLock::take(&world.paths)?;
     let run = find_run(&world, run, None).await?;
     let progress = Progress::new(global);

@@ -21,7 +21,7 @@ use crate::store::patrol_state::{PatrolStore, Versions};
 use crate::store::police::PoliceStore;
 use crate::store::{SqliteCheckpointer, StoreError, export};
 use crate::workflow::{Host, Library, WorkflowError};
-use crate::{patrol, police};
+use crate::{patrol, police, text};
 
 /// Everything a command may need of one log directory.
 #[derive(Debug)]
@@ -57,6 +57,16 @@ pub(super) fn library(global: &Global) -> Result<Library, Failure> {
 }
 
 impl World {
+    /// As [`World::open`], for a command that may ask models: one that is set up and cannot be asked is a fault now.
+    pub(super) fn open_to_work(global: &Global, place: &Where) -> Result<Self, Failure> {
+        let world = Self::open(global, place)?;
+        let models = &world.patrol.models;
+        for model in models.roles().filter_map(|role| models.get(role)) {
+            model.ready().map_err(|error| Failure::Usage(text::plain(&error.to_string())))?;
+        }
+        Ok(world)
+    }
+
     /// Opens the stores of a log directory, making them where they are not there yet.
     pub(super) fn open(global: &Global, place: &Where) -> Result<Self, Failure> {
         let paths = paths(place);
@@ -100,6 +110,8 @@ impl World {
         let checkpoints =
             SqliteCheckpointer::open(&paths.checkpoints(), Arc::clone(&clock)).map_err(store_failure)?;
         let checkpoints: Arc<dyn Checkpointer> = Arc::new(checkpoints);
+        // What a prompt node is told goes into the checkpoints as it is. (Patrol masks what it keeps of an answer.)
+        let models = models.masked(|text| Detectors::builtin().redact(text));
         let host = Host::new(library, registry, models, max_tokens, Some(checkpoints), Arc::clone(&clock));
         Ok(Self { paths, patrol, police, host })
     }

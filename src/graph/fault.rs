@@ -9,6 +9,9 @@ use serde::Serialize;
 
 use crate::text::{bounded, is_deceptive, plain};
 
+/// Longest line that is drawn, in bytes.
+const LONGEST_LINE: usize = 2_000;
+
 /// Most faults that are kept of one file.
 const MAX_FAULTS: usize = 200;
 
@@ -182,9 +185,15 @@ impl Faults {
         let mut out = String::new();
         for fault in &self.list {
             let shown = Shown { fault, source: &source, length: self.text.len() };
-            if handler.render_report(&mut out, &shown).is_err() {
-                // Only a broken span could bring us here; the words must not be lost with it.
-                out.extend([fault.code, " ", &fault.message, "\n  help: ", &fault.help, "\n"]);
+            // Over-long lines cannot be drawn (miette panics beyond 65,535 columns) and nobody could read them; and
+            // where a span is broken, the words must not be lost with it.
+            if !self.is_drawable(fault) || handler.render_report(&mut out, &shown).is_err() {
+                let (line, column) =
+                    fault.labels.first().map_or((1, 1), |label| position(&self.text, label.span.start));
+                let at = format!("{}:{line}:{column}", plain(&self.file));
+                let label = fault.labels.first().map_or("", |label| label.text.as_str());
+                out.extend([fault.code, "\n\n  × ", &fault.message, "\n    at ", &at, ": ", label]);
+                out.extend(["\n  help: ", &fault.help, "\n"]);
             }
             out.push('\n');
         }
@@ -193,6 +202,20 @@ impl Faults {
         }
         out.extend([&self.to_string(), "\n"]);
         out
+    }
+
+    /// Whether the lines that a drawing of the fault would show, one more on each side, are of a readable length.
+    fn is_drawable(&self, fault: &Fault) -> bool {
+        let line_start = |at: usize| self.text.get(..at).and_then(|text| text.rfind('\n')).unwrap_or(0);
+        let line_end = |at: usize| {
+            self.text.get(at..).and_then(|text| text.find('\n')).map_or(self.text.len(), |length| at + length)
+        };
+        fault.labels.iter().all(|label| {
+            let start = self.text.floor_char_boundary(label.span.start);
+            let end = self.text.floor_char_boundary(label.span.end.max(label.span.start));
+            let shown = line_start(line_start(start))..line_end((line_end(end) + 1).min(self.text.len()));
+            self.text.get(shown).is_none_or(|shown| shown.lines().all(|line| line.len() <= LONGEST_LINE))
+        })
     }
 }
 
@@ -306,6 +329,17 @@ mod tests {
             assert!(faults.render(true, 0).contains("mend it"));
             assert_eq!(faults.reports().len(), 1);
         }
+    }
+
+    #[test]
+    fn an_overlong_line_is_named_and_not_drawn() {
+        let source = format!("a = 1\nb = {}\nc = 2\n", "[".repeat(70_000));
+        for place in [2..3, 66_000..66_001, 70_008..70_010, source.len()..source.len()] {
+            let text = one(&source, place.clone()).render(false, 80);
+            assert!(text.len() < 1_000 && text.contains("mend it"), "{place:?}: {} bytes", text.len());
+        }
+        let text = one(&source, 66_000..66_001).render(false, 80);
+        assert!(text.contains(".toml:2:65995: here"), "{text}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::chat::{Answering, ChatAnswer, ChatModel, ChatRequest};
 use super::error::{ModelContext, ModelError, ModelErrorKind, Retry};
 use super::http::{self, Http, Reply};
+use super::masked::{Mask, Masked};
 use super::settings::{Backoff, Dialect, ModelSettings};
 use super::{anthropic, openai, verdict};
 
@@ -249,6 +250,13 @@ impl Models {
         self.roles.insert(role.to_owned(), model);
     }
 
+    /// The same models, with `mask` put over everything that they say.
+    #[must_use]
+    pub fn masked(&self, mask: Mask) -> Self {
+        let masked = |model: &Arc<dyn ChatModel>| Arc::new(Masked::new(Arc::clone(model), mask)) as _;
+        Self { roles: self.roles.iter().map(|(role, model)| (role.clone(), masked(model))).collect() }
+    }
+
     /// The model of a role, ready or not.
     pub fn get(&self, role: &str) -> Option<&Arc<dyn ChatModel>> {
         self.roles.get(role)
@@ -257,6 +265,11 @@ impl Models {
     /// Whether a model is bound to the role and could be called.
     pub fn ready(&self, role: &str) -> bool {
         self.get(role).is_some_and(|model| model.ready().is_ok())
+    }
+
+    /// Whether any role has a model, ready or not.
+    pub fn any(&self) -> bool {
+        !self.roles.is_empty()
     }
 
     /// All roles that have a model.

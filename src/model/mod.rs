@@ -16,6 +16,7 @@ mod chat;
 mod client;
 mod error;
 mod http;
+mod masked;
 mod openai;
 mod schema;
 mod settings;
@@ -27,5 +28,6 @@ pub use chat::{
 };
 pub use client::{Client, Models};
 pub use error::{ModelContext, ModelError, ModelErrorKind, Retry};
+pub use masked::Mask;
 pub use settings::{Backoff, Dialect, ModelSettings, Timeouts};
 pub use structured::{Structured, structured, structured_value};

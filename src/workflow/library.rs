@@ -70,6 +70,26 @@ impl Library {
         self.graphs.values()
     }
 
+    /// Where graphs and prompts come from that are not the built-in ones: files whose text differs, or that are new.
+    /// Whoever can write them decides what the patrol does, so this is shown.
+    pub fn changed(&self) -> Vec<String> {
+        let built_in =
+            |name: &str| GRAPHS.get_file(format!("{name}{GRAPH}")).and_then(|file| file.contents_utf8());
+        let graphs = self
+            .graphs
+            .values()
+            .filter(|source| built_in(&source.name) != Some(source.text.as_str()))
+            .map(|source| source.origin.clone());
+        let embedded: BTreeMap<&str, &str> = Prompts::embedded().into_iter().collect();
+        let same = |path: String, text: &String| embedded.get(path.as_str()) == Some(&text.as_str());
+        let prompts = self.prompts.names().into_iter().filter(|name| {
+            self.prompts.sources(name).is_some_and(|(system, user)| {
+                !same(format!("{name}.system.j2"), &system) || !same(format!("{name}.user.j2"), &user)
+            })
+        });
+        graphs.chain(prompts.map(|name| format!("prompt {name}"))).collect()
+    }
+
     /// The prompts.
     pub fn prompts(&self) -> &Prompts {
         &self.prompts

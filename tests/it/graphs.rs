@@ -77,7 +77,8 @@ fn a_new_node_and_edge_change_what_happens() {
         "[node.adjudicate]",
         "[node.remark]\ntask = \"core.note\"\nwith = { text = \"few streams\" }\nnext = \"adjudicate\"\n\n[node.adjudicate]",
     );
-    world.patrol();
+    let report = world.patrol();
+    assert_eq!(report["changed_workflows"], json!(["graphs/patrol.toml"]), "what is not built in is said");
     let nodes = nodes_of_last_patrol(&world);
     assert_eq!(nodes, ["read_logs", "assign", "scan", "weigh", "remark", "adjudicate", "record"]);
 }

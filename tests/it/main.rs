@@ -4,6 +4,7 @@
 //! - `docs`: the README says what is.
 //! - `examples`: the recorded examples and the real log directory of the earlier tool.
 //! - `graphs`: graph files edited, checked, drawn, run and resumed from the outside.
+//! - `hardship`: bad settings, damaged files, folders that are none: said clearly, and nothing passes for clean.
 //! - `layers`: which room may use which.
 //! - `model`: models over real HTTP, against the scripted server of `tests/support/model_server.rs`.
 //! - `patrol`: the real binary on log directories, without a model.
@@ -23,6 +24,7 @@ mod crash;
 mod docs;
 mod examples;
 mod graphs;
+mod hardship;
 mod layers;
 mod model;
 #[path = "../support/model_server.rs"]

@@ -45,6 +45,7 @@ fn a_secret_becomes_a_flag_on_the_exact_turn_and_a_case() {
     let end = usize::try_from(evidence["end"].as_u64().unwrap()).unwrap();
     let said = format!("It says: github_token: {secret}");
     assert_eq!(&said[start..end], secret);
+    assert_eq!(report["changed_workflows"], json!([]));
     assert_eq!(report["cases"].as_array().unwrap().len(), 1);
     let case = &report["cases"][0];
     assert_eq!(case["crime_classification"], "secret_hardcoding");

@@ -110,8 +110,10 @@ impl PatrolStore {
     /// Where the store cannot be written.
     pub fn retry_unreviewed(&self) -> Result<u64, StoreError> {
         self.file.write("put unreviewed turns back", |transaction| {
-            let changed =
-                transaction.execute("UPDATE turns SET status = 0, attempts = 0 WHERE status = 3", [])?;
+            // A sweep that was cut off before never saw them as pending.
+            let pass = last_pass(transaction)? + 1;
+            let changed = transaction
+                .execute("UPDATE turns SET status = 0, attempts = 0, changed = ?1 WHERE status = 3", [pass])?;
             Ok(changed as u64)
         })
     }

@@ -121,40 +121,56 @@ pub(super) fn record(deps: &PatrolDeps, key: &str, outcome: &Outcome<'_>) -> Res
     Ok(serde_json::from_str(&text).unwrap_or(summary))
 }
 
+/// Where the stamp of the flags file is kept, as we last read or wrote it.
+const EXPORT_STAMP: &str = "flags_export";
+/// How often an export is tried while somebody else writes to the file.
+const EXPORT_ATTEMPTS: u32 = 8;
+
 /// Takes in what somebody else wrote into the flags file since our last export.
 ///
 /// # Errors
 /// Where the file cannot be read or the store cannot be written.
 pub fn import_flags(store: &PatrolStore, path: &Path) -> Result<u64, StoreError> {
+    take_in(store, path).map(|(new, _)| new)
+}
+
+/// Takes in the flags file; gives how many lines were new, and the file's stamp from before it was read.
+fn take_in(store: &PatrolStore, path: &Path) -> Result<(u64, String), StoreError> {
     let stamp = export::stamp(path)?;
-    if stamp.is_empty() || store.meta("flags_export")?.as_deref() == Some(stamp.as_str()) {
-        return Ok(0);
+    if stamp.is_empty() || store.meta(EXPORT_STAMP)?.as_deref() == Some(stamp.as_str()) {
+        return Ok((0, stamp));
     }
     let lines = export::read_lines(path)?;
     let (new, unreadable) = store.import_flags(&lines)?;
     if unreadable > 0 {
         tracing::warn!(unreadable, "lines of the flags file cannot be read and are kept as they are");
     }
-    store.set_meta("flags_export", &stamp)?;
-    Ok(new)
+    store.set_meta(EXPORT_STAMP, &stamp)?;
+    Ok((new, stamp))
 }
 
-/// Rebuilds `patrol_flags.jsonl` from the store, where the two differ.
+/// Rebuilds `patrol_flags.jsonl` from the store, where the two differ. What somebody else adds to it meanwhile is taken
+/// in first.
 ///
 /// # Errors
 /// Where the file cannot be written.
-pub(super) fn export_flags(store: &PatrolStore, path: &Path) -> Result<(), StoreError> {
-    import_flags(store, path)?;
-    let mut rows = store.flags(None)?;
-    rows.reverse();
-    if rows.is_empty() {
-        return Ok(());
+fn export_flags(store: &PatrolStore, path: &Path) -> Result<(), StoreError> {
+    for _ in 0..EXPORT_ATTEMPTS {
+        let (_, stamp) = take_in(store, path)?;
+        let mut rows = store.flags(None)?;
+        rows.reverse();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut text = String::new();
+        for row in rows {
+            text.push_str(&row.json);
+            text.push('\n');
+        }
+        if let Some(written) = export::replace_unless_changed(path, &text, &stamp)? {
+            return store.set_meta(EXPORT_STAMP, &written);
+        }
     }
-    let mut text = String::new();
-    for row in rows {
-        text.push_str(&row.json);
-        text.push('\n');
-    }
-    export::replace(path, &text)?;
-    store.set_meta("flags_export", &export::stamp(path)?)
+    tracing::warn!("the flags file is written to all the time; it is rebuilt after the next sweep");
+    Ok(())
 }

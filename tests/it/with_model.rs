@@ -263,18 +263,6 @@ fn an_edited_prompt_is_the_one_that_is_asked() {
 }
 
 #[test]
-fn a_model_that_cannot_be_called_leaves_turns_pending() {
-    let world = World::new()
-        .with_env("OPENAI_API_KEY", "sk-test-key")
-        .with_env("OPENAI_BASE_URL", "no address at all");
-    plan(&world);
-    let ran = world.sentrix("patrol --once --no-police --format json").exits(3);
-    assert_eq!(ran.json()["sweeps"][0]["reviewed"], 0, "the rules alone are no review of a model's");
-    let status = world.status();
-    assert_eq!((&status["turns"]["clean"], &status["turns"]["pending"]), (&json!(0), &json!(2)));
-}
-
-#[test]
 fn a_role_without_a_model_leaves_turns_pending() {
     let server = ModelServer::answering(honest);
     let world = world(&server, "openai");

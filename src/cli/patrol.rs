@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::status;
 use super::world::{DirLock, World, station_failure, store_failure, workflow_failure};
 use crate::case::{CaseFile, PatrolFlag, Severity};
-use crate::engine::{RunControl, RunFilter, RunOptions, RunStatus};
+use crate::engine::{RunFilter, RunStatus};
 use crate::logs;
 use crate::patrol::SweepSummary;
 use crate::police::{Concluded, Station};
@@ -148,19 +148,6 @@ async fn watch(
     Ok(worst)
 }
 
-/// Options of a run that stops between supersteps on the first signal.
-fn options(progress: &Progress, what: &str, shutdown: &Shutdown) -> RunOptions {
-    let control = RunControl::under(shutdown.abort());
-    let on_drain = control.clone();
-    let drain = shutdown.drain().clone();
-    shutdown.spawn("drain", crate::supervise::TaskKind::Optional, async move {
-        drain.cancelled().await;
-        on_drain.drain();
-        Ok::<(), std::convert::Infallible>(())
-    });
-    RunOptions { control, events: Some(progress.follow(what)), ..RunOptions::default() }
-}
-
 async fn look(
     world: &World,
     station: &Station<'_>,
@@ -187,7 +174,7 @@ async fn look(
             continue;
         }
         progress.say("going on with the sweep that was cut off");
-        match world.host.resume(run.run, options(progress, "patrol", shutdown)).await {
+        match world.host.resume(run.run, progress.options("patrol", shutdown)).await {
             Ok(outcome) => take(&mut report, &outcome),
             // What it would have reviewed is pending still: the next sweep does it.
             Err(error) => tracing::warn!(run_id = %run.run, %error, "a sweep that was cut off cannot go on"),
@@ -198,7 +185,7 @@ async fn look(
         input.insert("request".into(), request);
         let outcome = world
             .host
-            .run(GRAPH, input, options(progress, "patrol", shutdown))
+            .run(GRAPH, input, progress.options("patrol", shutdown))
             .await
             .map_err(workflow_failure)?;
         take(&mut report, &outcome);
@@ -253,7 +240,7 @@ async fn investigate(
     station.escalate(args.escalation.threshold()).map_err(station_failure)?;
     while !shutdown.drain().is_cancelled() {
         let concluded =
-            station.next(None, options(progress, "police", shutdown)).await.map_err(station_failure)?;
+            station.next(None, progress.options("police", shutdown)).await.map_err(station_failure)?;
         match concluded {
             None => break,
             Some(Concluded::Case(case)) => report.cases.push(*case),

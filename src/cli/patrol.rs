@@ -18,6 +18,7 @@ use crate::engine::{RunFilter, RunStatus};
 use crate::logs;
 use crate::patrol::SweepSummary;
 use crate::police::{Concluded, Station};
+use crate::store::patrol_state::Due;
 use crate::supervise::Shutdown;
 use crate::text;
 
@@ -158,7 +159,10 @@ async fn look(
     let mut report =
         Report { version: 1, log_dir: world.paths.logs.display().to_string(), ..Report::default() };
     let versions = &world.patrol.settings.versions;
-    let request = json!({ "log_dir": report.log_dir, "ruleset_version": versions.ruleset, "model_version": versions.model });
+    let request = json!({ "log_dir": report.log_dir, "ruleset_version": versions.ruleset, "model_version": versions.model,
+        "due_only": args.watch });
+    // Who asks for one look wants to know now; the watch leaves a service that is down some time.
+    let due = if args.watch { Due::At(world.patrol.clock.now().as_millisecond()) } else { Due::All };
     // A sweep that was cut off goes on where it was, before a new one starts.
     let cut_off = RunFilter { graph: Some(GRAPH.into()), limit: Some(16), ..RunFilter::default() };
     for run in world.host.runs(cut_off).await.map_err(workflow_failure)? {
@@ -180,7 +184,7 @@ async fn look(
             Err(error) => tracing::warn!(run_id = %run.run, %error, "a sweep that was cut off cannot go on"),
         }
     }
-    if !report.interrupted && has_work(world)? {
+    if !report.interrupted && has_work(world, due)? {
         let mut input = Map::new();
         input.insert("request".into(), request);
         let outcome = world
@@ -217,9 +221,9 @@ fn take(report: &mut Report, outcome: &crate::engine::RunOutcome) {
 }
 
 /// Whether there is anything to read or review. Costs one look at each file's size and time.
-fn has_work(world: &World) -> Result<bool, Failure> {
+fn has_work(world: &World, due: Due) -> Result<bool, Failure> {
     let store = &world.patrol.store;
-    if store.has_pending().map_err(store_failure)?
+    if store.has_pending(due).map_err(store_failure)?
         || store.is_outdated(&world.patrol.settings.versions).map_err(store_failure)?
     {
         return Ok(true);

@@ -102,7 +102,7 @@ fn sift(deps: &PatrolDeps, share: &Assignment, with_model: bool) -> Result<Sifte
     let turns = deps
         .store
         .pending_turns(share.stream_row, share.from, share.to)
-        .map_err(|error| NodeError::transient(&error).because(error))?;
+        .map_err(|error| NodeError::transient(text::causes(&error)).because(error))?;
     let mut loader = Loader::new(&deps.logs);
     let mut sifted = Sifted::default();
     let at = deps.now();
@@ -120,7 +120,9 @@ fn sift(deps: &PatrolDeps, share: &Assignment, with_model: bool) -> Result<Sifte
                     sifted.pending.push(pending(stored.row, "a detector failed on it"));
                 }
             }
-            Err(error) => sifted.pending.push(pending(stored.row, &error.to_string())),
+            Err(error) => {
+                sifted.pending.push(pending(stored.row, &format!("failed to {}", text::causes(&error))));
+            }
         }
     }
     Ok(sifted)
@@ -171,11 +173,13 @@ pub(super) async fn contest(
     let stored = deps
         .store
         .turn(contest.turn_row)
-        .map_err(|error| NodeError::transient(&error).because(error))?
+        .map_err(|error| NodeError::transient(text::causes(&error)).because(error))?
         .ok_or_else(|| NodeError::permanent(format!("turn row {} is gone", contest.turn_row)))?;
     let turn = match Loader::new(&deps.logs).load(&stored.record) {
         Ok(turn) => turn,
-        Err(error) => return Ok(Err(pending(contest.turn_row, &error.to_string()))),
+        Err(error) => {
+            return Ok(Err(pending(contest.turn_row, &format!("failed to {}", text::causes(&error)))));
+        }
     };
     let hints =
         deps.detectors.scan(&turn).iter().map(|found| (found.label.clone(), found.category)).collect();

@@ -59,7 +59,7 @@ pub fn register(registry: &mut Registry, deps: &Arc<PoliceDeps>) {
             if draft.decided_by.is_empty() {
                 complete(&deps, &input.flag, &input.context, &mut draft);
             }
-            let draft = verify::verify(&deps, &input.flag, &input.context, draft)?;
+            let draft = verify::verify(&deps, &input.context, draft)?;
             Ok(DraftOut { draft })
         })
     });

@@ -405,3 +405,24 @@ fn a_graph_that_concludes_nothing_does_not_pass_for_one_that_did() {
     assert_eq!(asked["cases"], json!([]), "the case there is belongs to an earlier investigation");
     assert!(asked["failed"].to_string().contains("without a case file"), "{asked:#}");
 }
+
+#[test]
+fn a_flagged_turn_whose_session_becomes_known_later_is_still_read() {
+    let world = World::new();
+    // Nothing says the session until the second event.
+    let path =
+        world.log("20261122T100000.json", &[end("run-a", 1_000, &format!("the token is {}", token(1)))]);
+    let first = world.sentrix("patrol --once --no-police --format json").exits(0).json();
+    assert_eq!(first["flags"][0]["stream"], "file:20261122T100000.json");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text += &user("run-a", MAIN, 2_000, "thank you").to_string();
+    text.push('\n');
+    std::fs::write(&path, text).unwrap();
+    world.patrol();
+    let asked = world.sentrix("police investigate 1 --format json").exits(0).json();
+    let run = world.sentrix("graph history 1 --format json").exits(0).json();
+    let context = run["steps"][0]["tasks"][0]["writes"].as_array().unwrap();
+    let context = context.iter().find(|write| write["channel"] == "context").unwrap();
+    assert_eq!(context["value"]["turns"][0]["run_id_ts"], "run-a_1000", "{asked:#}");
+    assert_eq!(context["value"]["stream"], MAIN);
+}

@@ -39,6 +39,22 @@ pub fn plain(text: &str) -> String {
     out
 }
 
+/// An error and what caused it, in one line; a cause that only repeats what was said is left out.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut last = said.clone();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !said.contains(&words) && !words.ends_with(&last) {
+            push(&mut said, format_args!(": {words}"));
+        }
+        last = words;
+        next = cause.source();
+    }
+    said
+}
+
 /// Adds formatted text.
 pub fn push(to: &mut String, args: fmt::Arguments<'_>) {
     // Writing to a string cannot fail; a `Display` that does has said nothing.
@@ -60,6 +76,20 @@ pub fn slice(text: &str, range: std::ops::Range<usize>) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Said(&'static str, #[source] Option<Box<Said>>);
+
+    #[test]
+    fn a_cause_that_repeats_is_left_out() {
+        let code = Said("Error code 26: file is not a database", None);
+        let file = Said("file is not a database", Some(Box::new(code)));
+        let store = Said("store a.db: database", Some(Box::new(file)));
+        assert_eq!(causes(&store), "store a.db: database: file is not a database");
+        let again = Said("cannot read: no such file", Some(Box::new(Said("no such file", None))));
+        assert_eq!(causes(&again), "cannot read: no such file");
+    }
 
     #[test]
     fn escapes_never_reach_a_terminal() {

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use crate::logs::LogsError;
+use crate::text;
+
 /// Why a command ends without having done its work.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -29,6 +32,11 @@ pub(super) const BUG: u8 = 70;
 pub(super) const INTERRUPTED: u8 = 130;
 
 impl Failure {
+    /// What the log files, or the system that holds them, did.
+    pub(super) fn logs(error: &LogsError) -> Self {
+        Self::Unavailable(anyhow::anyhow!("failed to {}", text::causes(error)))
+    }
+
     /// The exit code.
     pub(super) const fn code(&self) -> u8 {
         match self {
@@ -42,15 +50,15 @@ impl Failure {
     /// Shows what went wrong, on standard error.
     pub(super) fn report(&self) -> ExitCode {
         let style = anstyle::AnsiColor::Red.on_default().effects(anstyle::Effects::BOLD);
-        let (head, text) = match self {
+        let (head, said) = match self {
             Self::Usage(text) => ("error", text.clone()),
-            Self::Unavailable(error) => ("error", format!("{error:#}")),
+            Self::Unavailable(error) => ("error", text::causes(error.as_ref())),
             Self::Interrupted => {
                 ("interrupted", String::from("what was finished is saved; run the command again to go on"))
             }
-            Self::Bug(error) => ("bug", format!("{error:#}")),
+            Self::Bug(error) => ("bug", text::causes(error.as_ref())),
         };
-        super::printer::note(format_args!("{style}{head}{style:#}: {text}"));
+        super::printer::note(format_args!("{style}{head}{style:#}: {said}"));
         ExitCode::from(self.code())
     }
 }

@@ -5,19 +5,15 @@ use serde_json::json;
 use super::args::{Format, LogsArgs};
 use super::failure::{self, Failure, Outcome};
 use super::printer::{self, Page, dim, size, thousands};
+use super::world::require_folder;
 use crate::detect::Detectors;
 use crate::logs;
 use crate::text;
 
 /// Runs the verb.
 pub(super) fn run(args: &LogsArgs) -> Outcome {
-    let fault = |error: logs::LogsError| Failure::Unavailable(anyhow::Error::new(error));
-    if !args.log_dir.is_dir() {
-        return Err(Failure::Usage(format!(
-            "there is no log directory {}; give one with --log-dir",
-            args.log_dir.display()
-        )));
-    }
+    let fault = |error: logs::LogsError| Failure::logs(&error);
+    require_folder(&args.log_dir)?;
     if let Some(number) = args.tail {
         let entries = logs::tail(&args.log_dir, number).map_err(fault)?;
         // Log text is hostile and may hold secrets: masked and made plain before anybody sees it.
@@ -33,6 +29,9 @@ pub(super) fn run(args: &LogsArgs) -> Outcome {
                     })
                     .collect();
                 printer::json(&json!({ "version": 1, "entries": entries }))?;
+            }
+            Format::Table if entries.is_empty() => {
+                printer::data(format_args!("No log entries in {}.", args.log_dir.display()))?;
             }
             Format::Table => {
                 let lines: Vec<String> = entries

@@ -45,6 +45,8 @@ struct Report {
     outside_failed: bool,
     /// Log entries in the whole directory that could not be read.
     unreadable_entries: u64,
+    /// Turns in the whole directory that were given up as unreviewed.
+    unreviewed: u64,
     /// Graphs and prompts in use that are not the built-in ones.
     changed_workflows: Vec<String>,
 }
@@ -134,7 +136,10 @@ async fn watch(
             // A full disk or a store that is locked for long may pass; what was not recorded is pending still.
             Err(Failure::Unavailable(error)) => {
                 worst = worst.max(failure::UNAVAILABLE);
-                printer::note(format_args!("this look failed, the next one tries again: {error:#}"));
+                printer::note(format_args!(
+                    "this look failed, the next one tries again: {}",
+                    text::causes(error.as_ref())
+                ));
             }
             Err(failure) => return Err(failure),
         }
@@ -208,6 +213,7 @@ async fn look(
     report.flags.sort_by_key(|flag| std::cmp::Reverse(flag.consensus_severity));
     report.changed_workflows = world.host.library().changed();
     report.unreadable_entries = world.patrol.store.rejected_entries().map_err(store_failure)?;
+    report.unreviewed = world.patrol.store.unreviewed().map_err(store_failure)?;
     Ok(report)
 }
 
@@ -229,9 +235,17 @@ fn has_work(world: &World, due: Due) -> Result<bool, Failure> {
         return Ok(true);
     }
     let files = store.files().map_err(store_failure)?;
-    logs::changed(&world.paths.logs, &files)
-        .map(|changed| !changed.is_empty())
-        .map_err(|error| Failure::Unavailable(anyhow::Error::new(error)))
+    let changed = logs::changed(&world.paths.logs, &files).map_err(|error| Failure::logs(&error))?;
+    if changed.is_empty() {
+        return Ok(false);
+    }
+    // A file that nobody may open is told once, not at every look; it is work again once it can be opened.
+    let known = store.unreadable_files().map_err(store_failure)?;
+    Ok(changed.iter().any(|name| {
+        let path = world.paths.logs.join(name);
+        let gone = || files.iter().any(|state| state.name == *name) && !path.exists();
+        !known.contains(name) || gone() || std::fs::File::open(&path).is_ok()
+    }))
 }
 
 async fn investigate(
@@ -314,7 +328,15 @@ fn show_look(world: &World, report: &Report, format: Format) -> Result<(), Failu
 fn page(world: &World, report: &Report) -> String {
     let mut lines = Vec::new();
     if report.sweeps.is_empty() && !report.interrupted {
-        lines.push(format!("Nothing new in {}: every turn read so far is reviewed.", report.log_dir));
+        lines.push(if report.unreviewed > 0 {
+            format!(
+                "Nothing new in {}; {} given up as unreviewed (--retry-unreviewed tries again).",
+                report.log_dir,
+                count(report.unreviewed, "turn")
+            )
+        } else {
+            format!("Nothing new in {}: every turn read so far is reviewed.", report.log_dir)
+        });
     }
     if !report.changed_workflows.is_empty() {
         lines.push(format!(

@@ -10,7 +10,7 @@ use super::patrol::{flag_table, short};
 use super::police_show;
 use super::printer::{self, Page, count, dim, severity};
 use super::progress::Progress;
-use super::world::{DirLock, World, paths, station_failure, store_failure};
+use super::world::{DirLock, World, paths, require_stores, station_failure, store_failure};
 use crate::case::{CaseFile, PatrolFlag};
 use crate::id::RunId;
 use crate::patrol;
@@ -62,13 +62,7 @@ impl Stores {
     /// Opens them; a directory without any says what to do.
     pub(super) fn open(place: &Where) -> Result<Self, Failure> {
         let paths = paths(place);
-        if !paths.patrol_state().exists() && !paths.police().exists() && !paths.flags_export().exists() {
-            return Err(Failure::Usage(format!(
-                "nothing has been patrolled in {} yet; run `sentrix patrol --once --log-dir {}`",
-                paths.data.display(),
-                paths.logs.display()
-            )));
-        }
+        require_stores(&paths)?;
         let patrol = PatrolStore::open(&paths.patrol_state()).map_err(store_failure)?;
         patrol::import_flags(&patrol, &paths.flags_export()).map_err(store_failure)?;
         let police = PoliceStore::open(&paths.police()).map_err(store_failure)?;
@@ -83,9 +77,12 @@ impl Stores {
 fn list(args: &PoliceList) -> Outcome {
     let stores = Stores::open(&args.place)?;
     if args.flags {
-        let rows = stores.patrol.flags(Some(args.limit)).map_err(store_failure)?;
+        let rows = stores.patrol.flags(None).map_err(store_failure)?;
         let unreadable = rows.iter().filter(|row| row.flag.is_none()).count() as u64;
-        let flags: Vec<PatrolFlag> = rows.into_iter().filter_map(|row| row.flag).collect();
+        let total = rows.len() as u64 - unreadable;
+        // A line that cannot be read takes nobody's place in the list.
+        let flags: Vec<PatrolFlag> =
+            rows.into_iter().filter_map(|row| row.flag).take(args.limit as usize).collect();
         if args.format == Format::Json {
             printer::json(&json!({ "version": 1, "flags": flags, "unreadable_lines": unreadable }))?;
             return Ok(failure::DONE);
@@ -95,9 +92,12 @@ fn list(args: &PoliceList) -> Outcome {
         } else {
             printer::data(flag_table(&flags))?;
         }
+        if total > flags.len() as u64 {
+            printer::note(dim(format!("{} of {}; --limit shows more", flags.len(), count(total, "flag"))));
+        }
         if unreadable > 0 {
             printer::note(format_args!(
-                "{} of the flags file cannot be read and is kept as it is",
+                "kept as it is in the flags file: {} that cannot be read",
                 count(unreadable, "line")
             ));
         }

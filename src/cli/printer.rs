@@ -183,11 +183,12 @@ pub(super) fn dim(text: impl fmt::Display) -> String {
 
 /// `1 turn`, `2 turns`, `12,345 turns`.
 pub(super) fn count(number: u64, one: &str) -> String {
-    let many = match one {
-        "entry" => "entries",
-        other => return format!("{} {other}{}", thousands(number), if number == 1 { "" } else { "s" }),
-    };
-    format!("{} {}", thousands(number), if number == 1 { one } else { many })
+    let number = (thousands(number), number == 1);
+    match (number, one.strip_suffix("entry")) {
+        ((number, true), _) => format!("{number} {one}"),
+        ((number, false), Some(kind)) => format!("{number} {kind}entries"),
+        ((number, false), None) => format!("{number} {one}s"),
+    }
 }
 
 /// A number with commas.
@@ -223,6 +224,7 @@ mod tests {
         assert_eq!(thousands(1_234_567), "1,234,567");
         assert_eq!(thousands(12), "12");
         assert_eq!(count(1, "entry"), "1 entry");
+        assert_eq!(count(2, "log entry"), "2 log entries");
         assert_eq!(count(2, "turn"), "2 turns");
         assert_eq!(size(1_500), "1.5 kB");
     }

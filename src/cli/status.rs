@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::args::{Format, Where};
-use super::failure::{self, Failure, Outcome};
+use super::failure::{self, Outcome};
 use super::printer::{self, bold, count, severity, thousands};
-use super::world::{paths, store_failure};
+use super::world::{paths, require_stores, store_failure};
 use crate::case::Severity;
 use crate::patrol;
 use crate::store::patrol_state::{PatrolStore, TurnCounts};
@@ -34,20 +34,14 @@ struct Status {
 /// Runs the verb.
 pub(super) fn run(place: &Where, format: Format) -> Outcome {
     let paths = paths(place);
-    if !paths.patrol_state().exists() && !paths.flags_export().exists() {
-        return Err(Failure::Usage(format!(
-            "nothing has been patrolled in {} yet; run `sentrix patrol --once --log-dir {}`",
-            paths.data.display(),
-            paths.logs.display()
-        )));
-    }
+    require_stores(&paths)?;
     let store = PatrolStore::open(&paths.patrol_state()).map_err(store_failure)?;
     patrol::import_flags(&store, &paths.flags_export()).map_err(store_failure)?;
     let police = PoliceStore::open(&paths.police()).map_err(store_failure)?;
     let turns = store.counts().map_err(store_failure)?;
     let (mut flags_by_severity, mut legacy) = (BTreeMap::new(), 0);
     for row in store.flags(None).map_err(store_failure)? {
-        legacy += u64::from(row.legacy);
+        legacy += u64::from(row.legacy && row.flag.is_some());
         if let Some(flag) = row.flag {
             *flags_by_severity.entry(flag.consensus_severity).or_default() += 1;
         }

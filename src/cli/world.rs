@@ -40,6 +40,43 @@ pub(super) fn paths(place: &Where) -> Paths {
     }
 }
 
+/// That a log directory is one.
+pub(super) fn require_folder(logs: &Path) -> Result<(), Failure> {
+    let wrong = if logs.is_dir() {
+        return Ok(());
+    } else if logs.exists() {
+        format!("{} is no directory; --log-dir takes the directory with the logs", logs.display())
+    } else {
+        format!(
+            "there is no log directory {}; give one with --log-dir, or try `sentrix demo`",
+            logs.display()
+        )
+    };
+    Err(Failure::Usage(wrong))
+}
+
+/// That a directory has been patrolled: its stores are there, or the earlier tool's.
+pub(super) fn require_stores(paths: &Paths) -> Result<(), Failure> {
+    let stores = [paths.patrol_state(), paths.police(), paths.flags_export()];
+    if stores.iter().any(|path| path.exists()) {
+        return Ok(());
+    }
+    require_folder(&paths.logs)?;
+    let unavailable = |error: std::io::Error| {
+        Failure::Unavailable(
+            anyhow::Error::new(error).context(format!("cannot look into {}", paths.data.display())),
+        )
+    };
+    match std::fs::read_dir(&paths.data) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unavailable(error)),
+        _ => Err(Failure::Usage(format!(
+            "nothing has been patrolled in {} yet; run `sentrix patrol --once --log-dir {}`",
+            paths.data.display(),
+            paths.logs.display()
+        ))),
+    }
+}
+
 /// The graphs and prompts at hand.
 pub(super) fn library(global: &Global) -> Result<Library, Failure> {
     let folder =
@@ -70,12 +107,7 @@ impl World {
     /// Opens the stores of a log directory, making them where they are not there yet.
     pub(super) fn open(global: &Global, place: &Where) -> Result<Self, Failure> {
         let paths = paths(place);
-        if !paths.logs.is_dir() {
-            return Err(Failure::Usage(format!(
-                "there is no log directory {}; give one with --log-dir, or try `sentrix demo`",
-                paths.logs.display()
-            )));
-        }
+        require_folder(&paths.logs)?;
         let library = library(global)?;
         let (patrol_settings, police_settings, max_tokens, models) = settings()?;
         export::private_dir(&paths.data).map_err(store_failure)?;
@@ -242,7 +274,13 @@ impl DirLock {
 
 /// A store's fault as the command line shows it.
 pub(super) fn store_failure(error: StoreError) -> Failure {
-    Failure::Unavailable(anyhow::Error::new(error))
+    if !error.is_damaged() {
+        return Failure::Unavailable(anyhow::Error::new(error));
+    }
+    Failure::Unavailable(anyhow::anyhow!(
+        "{}\nMove the file away: the next `sentrix patrol --once` makes a new one.",
+        text::causes(&error)
+    ))
 }
 
 /// A workflow's fault as the command line shows it.

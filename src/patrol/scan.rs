@@ -119,7 +119,9 @@ fn sift(deps: &PatrolDeps, share: &Assignment, with_model: bool) -> Result<Sifte
                     sifted.pending.push(pending(stored.row, DETECTOR_FAILED));
                 }
             }
-            Err(error) => sifted.pending.push(pending(stored.row, &error.to_string())),
+            Err(error) => {
+                sifted.pending.push(pending(stored.row, &format!("failed to {}", text::causes(&error))));
+            }
         }
     }
     Ok(sifted)
@@ -160,7 +162,7 @@ fn load(deps: &PatrolDeps, row: i64) -> Result<Result<(Turn, MaskedTurn), Pendin
         deps.store.turn(row)?.ok_or_else(|| NodeError::permanent(format!("turn row {row} is gone")))?;
     let turn = match Loader::new(&deps.logs).load(&stored.record) {
         Ok(turn) => turn,
-        Err(error) => return Ok(Err(pending(row, &error.to_string()))),
+        Err(error) => return Ok(Err(pending(row, &format!("failed to {}", text::causes(&error))))),
     };
     let masked = catch_unwind(AssertUnwindSafe(|| {
         let findings = deps.detectors.scan(&turn);

@@ -214,10 +214,11 @@ fn read_logs(deps: &super::PatrolDeps) -> Result<ReadReport, NodeError> {
     let mut files = deps.store.files()?;
     let mut assembler = deps.store.assembler()?;
     deps.store.ingest(versions, |ingest| {
-        let stats = logs::read(&deps.logs, &mut files, &mut assembler, ingest)
-            .map_err(|error| NodeError::transient(&error).because(error))?;
+        let stats = logs::read(&deps.logs, &mut files, &mut assembler, ingest).map_err(|error| {
+            NodeError::transient(format!("failed to {}", crate::text::causes(&error))).because(error)
+        })?;
         let report = ReadReport {
-            files: stats.files,
+            files: stats.files_read,
             bytes: stats.bytes,
             new_turns: ingest.changed(),
             rejected: stats.rejected,

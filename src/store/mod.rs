@@ -22,6 +22,6 @@ use crate::engine::NodeError;
 impl From<StoreError> for NodeError {
     /// A store that fails may work next time: another process held it too long, a disk was full.
     fn from(error: StoreError) -> Self {
-        Self::transient(&error).because(error)
+        Self::transient(crate::text::causes(&error)).because(error)
     }
 }

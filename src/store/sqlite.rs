@@ -92,6 +92,17 @@ pub enum StoreErrorKind {
 }
 
 impl StoreError {
+    /// Whether the file is no database, or a broken one.
+    pub fn is_damaged(&self) -> bool {
+        let (StoreErrorKind::Sql(error)
+        | StoreErrorKind::Migration { source: error, .. }
+        | StoreErrorKind::Failed { source: error, .. }) = &self.kind
+        else {
+            return false;
+        };
+        matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+    }
+
     /// An error of the store at `path`, for `map_err`.
     pub fn at<E: Into<StoreErrorKind>>(path: &Path) -> impl Fn(E) -> Self + '_ {
         move |error| Self { path: path.to_owned(), kind: error.into() }

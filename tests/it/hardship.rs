@@ -73,3 +73,82 @@ fn an_endless_line_in_a_graph_file_is_a_fault_like_others() {
     let faults: Value = world.run(["graph", "check", "deep.toml", "--format", "json"]).exits(1).json();
     assert!(!faults["faults"].as_array().unwrap().is_empty());
 }
+
+#[test]
+fn folders_that_are_none_are_called_by_their_name() {
+    let world = World::new();
+    fs::write(world.root().join("file"), "x").unwrap();
+    for line in
+        ["patrol --once", "patrol status", "police", "police --flags", "police show 1", "logs", "graph runs"]
+    {
+        let args = |dir: &str| {
+            line.split(' ').map(str::to_owned).chain(["--dir".into(), dir.to_owned()]).collect::<Vec<_>>()
+        };
+        let missing = world.run(args("nowhere")).exits(2);
+        assert!(missing.stderr.contains("there is no log directory nowhere"), "{line}: {}", missing.stderr);
+        let file = world.run(args("file")).exits(2);
+        assert!(file.stderr.contains("file is no directory"), "{line}: {}", file.stderr);
+    }
+    assert!(!world.root().join("nowhere").exists());
+    let nothing = world.sentrix("logs --tail 3").exits(0);
+    assert!(nothing.stdout.contains("No log entries"), "{}", nothing.stdout);
+}
+
+#[test]
+fn a_damaged_store_is_said_once_and_what_to_do() {
+    for store in ["patrol_state.db", "police.db", "checkpoints.db"] {
+        let world = World::new();
+        three_turns(&world);
+        world.patrol();
+        fs::write(world.logs().join(store), "no database, however long ".repeat(400)).unwrap();
+        let ran = world.sentrix("patrol --once").exits(3);
+        assert_eq!(ran.stderr.matches("file is not a database").count(), 1, "{}", ran.stderr);
+        assert!(ran.stderr.contains(store) && ran.stderr.contains("Move the file away"), "{}", ran.stderr);
+        fs::remove_file(world.logs().join(store)).unwrap();
+        world.patrol();
+        assert_eq!(world.status()["turns"]["clean"], 3, "{store}");
+    }
+}
+
+#[test]
+fn a_line_that_is_no_flag_takes_no_place_in_the_list() {
+    let world = World::new();
+    world.log("20261122T100000.json", &[end("run-a", 1_000, &format!("the token is {}", token(1)))]);
+    world.patrol();
+    let file = world.logs().join("patrol_flags.jsonl");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}torn {{\n[]\n")).unwrap();
+    let listed = world.sentrix("police --flags --limit 1 --format json").exits(0).json();
+    assert_eq!((listed["flags"].as_array().unwrap().len(), &listed["unreadable_lines"]), (1, &json!(2)));
+    assert_eq!(world.status()["flags_of_earlier_tool"], 0);
+}
+
+#[test]
+fn a_file_that_nobody_may_open_is_told_once_and_read_when_it_can_be() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let world = World::new();
+    three_turns(&world);
+    // Not even root can open it by the name that it is listed under.
+    let name = std::ffi::OsStr::from_bytes(b"\xff2026.json");
+    fs::write(world.logs().join(name), end("run-d", 4_000, "fine").to_string() + "\n").unwrap();
+    assert_eq!(world.patrol()["unreadable_entries"], 1);
+    let again = world.sentrix("patrol --once").exits(0);
+    assert!(again.stdout.contains("Nothing new") && again.stdout.contains("1 log entry"), "{}", again.stdout);
+    assert_eq!(world.status()["sweeps"], 1);
+    assert_eq!(world.status()["not_reviewed"], json!({ "the file cannot be opened or read": 1 }));
+    fs::rename(world.logs().join(name), world.logs().join("readable.json")).unwrap();
+    world.patrol();
+    assert_eq!(world.status()["turns"]["clean"], 4);
+}
+
+#[test]
+fn what_was_given_up_is_not_called_reviewed() {
+    let server = ModelServer::answering(|_| Reply::Text("no".into()));
+    let world = World::new().with_env("OPENAI_API_KEY", "sk-k").with_env("OPENAI_BASE_URL", &server.url());
+    three_turns(&world);
+    for _ in 0..5 {
+        world.sentrix("patrol --once --no-police");
+    }
+    let ran = world.sentrix("patrol --once --no-police").exits(0);
+    assert!(ran.stdout.contains("3 turns given up as unreviewed"), "{}", ran.stdout);
+}

@@ -1,6 +1,6 @@
 //! Counts for people: what was seen, reviewed, and could not be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +67,32 @@ impl PatrolStore {
         })
     }
 
+    /// Turns that were given up.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn unreviewed(&self) -> Result<u64, StoreError> {
+        self.file.read("count unreviewed turns", |connection| {
+            connection
+                .prepare_cached("SELECT count(*) FROM turns WHERE status = 3")?
+                .query_row([], |row| row.get::<_, i64>(0))
+                .map(i64::unsigned_abs)
+        })
+    }
+
+    /// Log files that could not be opened or read when they were last looked at.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn unreadable_files(&self) -> Result<BTreeSet<String>, StoreError> {
+        self.file.read("list unreadable files", |connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT DISTINCT file FROM rejects WHERE reason = 'unreadable'")?;
+            let names = statement.query_map([], |row| row.get(0))?;
+            names.collect()
+        })
+    }
+
     /// Why turns are pending or unreviewed, with how many.
     ///
     /// # Errors
@@ -76,7 +102,8 @@ impl PatrolStore {
             let mut statement = connection.prepare(
                 "SELECT coalesce(reason, 'not scanned yet'), count(*) FROM turns WHERE status IN (0, 3) GROUP BY 1
                  UNION ALL
-                 SELECT 'entry not readable: ' || reason, count(*) FROM rejects GROUP BY 1",
+                 SELECT iif(reason = 'unreadable', 'the file cannot be opened or read', 'entry not readable: ' || reason),
+                   count(*) FROM rejects GROUP BY 1",
             )?;
             let rows =
                 statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;

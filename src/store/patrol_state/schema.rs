@@ -51,6 +51,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
         reviewed_at TEXT
     );
     CREATE INDEX turns_pending ON turns (stream, id) WHERE status = 0;
+    CREATE INDEX turns_given_up ON turns (id) WHERE status = 3;
     CREATE INDEX turns_by_name ON turns (run_id_ts);
     CREATE INDEX turns_by_stream ON turns (stream, id);
     CREATE TABLE flags (

@@ -101,6 +101,7 @@ pub(super) fn record(deps: &PatrolDeps, key: &str, outcome: &Outcome<'_>) -> Res
     let text = deps.store.record_sweep(&SweepRecord {
         key,
         at: deps.now(),
+        at_ms: deps.clock.now().as_millisecond(),
         versions: &deps.settings.versions,
         reviewed: outcome.scans.iter().map(|scan| scan.assignment.share()).collect(),
         pending: pending.iter().map(|(row, turn)| (*row, turn.reason.clone())).collect(),

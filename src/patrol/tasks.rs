@@ -16,6 +16,7 @@ use super::types::{
 use crate::case::PatrolFlag;
 use crate::engine::{Ctx, NodeError, Registry, blocking};
 use crate::logs;
+use crate::store::patrol_state::Due;
 
 /// Registers the patrol's node functions and types.
 pub fn register(registry: &mut Registry, deps: &SharedDeps) {
@@ -45,9 +46,9 @@ pub fn register(registry: &mut Registry, deps: &SharedDeps) {
     registry.task(
         "patrol.assign",
         "Shares the pending turns among ⌈1 + log₂(n)⌉ agents",
-        move |_: Ctx, _: Nothing| {
+        move |_: Ctx, input: AssignIn| {
             let deps = Arc::clone(&with);
-            async move { blocking(move || share(&deps)).await }
+            async move { blocking(move || share(&deps, &input.request)).await }
         },
     );
     let with = Arc::clone(deps);
@@ -121,7 +122,9 @@ pub fn register(registry: &mut Registry, deps: &SharedDeps) {
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
-struct Nothing {}
+struct AssignIn {
+    request: SweepRequest,
+}
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ReadIn {
@@ -226,9 +229,11 @@ fn read_logs(deps: &super::PatrolDeps) -> Result<ReadReport, NodeError> {
     })
 }
 
-fn share(deps: &super::PatrolDeps) -> Result<AssignOut, NodeError> {
+fn share(deps: &super::PatrolDeps, request: &SweepRequest) -> Result<AssignOut, NodeError> {
+    let due_ms = request.due_only.then(|| deps.clock.now().as_millisecond());
+
     let as_of = deps.store.last_pass()?;
-    let streams = deps.store.pending_streams()?;
+    let streams = deps.store.pending_streams(due_ms.map_or(Due::All, Due::At))?;
     let pending: usize = streams.iter().map(|stream| stream.pending.len()).sum();
     let (count, agents) = (streams.len(), agent_count(streams.len()));
     let streams = streams
@@ -245,6 +250,6 @@ fn share(deps: &super::PatrolDeps) -> Result<AssignOut, NodeError> {
         pending: integer(pending),
         agents: integer(agents),
         streams: integer(count),
-        assignments: assign(streams, as_of),
+        assignments: assign(streams, as_of, due_ms),
     })
 }

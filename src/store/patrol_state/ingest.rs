@@ -119,7 +119,7 @@ impl Ingest<'_> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
                  ON CONFLICT (turn_id) DO UPDATE SET stream = ?2, run_id = ?3, ts = ?4, run_id_ts = ?5, source_file = ?6,
                    at = ?7, session_key = ?8, agent_id = ?9, ended = ?10, text_bytes = ?11, digest = ?12, extents = ?13,
-                   status = 0, attempts = 0, reason = NULL, changed = ?16
+                   status = 0, attempts = 0, next_at = 0, reason = NULL, changed = ?16
                  WHERE digest <> ?12 OR run_id_ts <> ?5",
             )?
             .execute(params![

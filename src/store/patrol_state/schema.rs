@@ -45,6 +45,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
         changed INTEGER NOT NULL,
         status INTEGER NOT NULL,
         attempts INTEGER NOT NULL DEFAULT 0,
+        next_at INTEGER NOT NULL DEFAULT 0,
         reason TEXT,
         version INTEGER REFERENCES versions (id),
         reviewed_at TEXT

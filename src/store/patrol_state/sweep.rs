@@ -10,6 +10,10 @@ use super::{PatrolStore, Versions, version_row};
 use crate::case::PatrolFlag;
 use crate::store::StoreError;
 
+/// How long a turn waits after its first failed review; four times as long after each further one.
+const FIRST_WAIT_MS: i64 = 60_000;
+/// The longest such wait.
+const LONGEST_WAIT_MS: i64 = 3_600_000;
 /// How much of the pheromone stays from one sweep to the next.
 const PHEROMONE_DECAY: f64 = 0.85;
 
@@ -20,6 +24,8 @@ pub struct SweepRecord<'a> {
     pub key: &'a str,
     /// When, RFC 3339.
     pub at: String,
+    /// The same in milliseconds since the Unix epoch.
+    pub at_ms: i64,
     /// What it was reviewed with.
     pub versions: &'a Versions,
     /// Shares that were scanned. What has changed since they were made stays pending.
@@ -55,7 +61,7 @@ impl PatrolStore {
             {
                 let mut statement = transaction.prepare_cached(
                     "UPDATE turns SET status = 1, reason = NULL, version = ?5, reviewed_at = ?6
-                     WHERE stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0 AND changed <= ?4",
+                     WHERE stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0 AND changed <= ?4 AND next_at <= ?7",
                 )?;
                 // Pending ones are taken out first, so that the update cannot pass them off as clean.
                 let mut hold = transaction.prepare_cached("UPDATE turns SET status = -1, reason = ?2 WHERE id = ?1 AND status = 0")?;
@@ -69,7 +75,8 @@ impl PatrolStore {
                         share.to,
                         share.as_of,
                         version,
-                        sweep.at
+                        sweep.at,
+                        share.due.millis()
                     ])?;
                 }
                 let mut flagged = transaction.prepare_cached(
@@ -83,7 +90,11 @@ impl PatrolStore {
                 "UPDATE turns SET status = 3, attempts = attempts + 1 WHERE status = -1 AND attempts + 1 >= ?1",
                 [sweep.max_attempts],
             )?;
-            transaction.execute("UPDATE turns SET status = 0, attempts = attempts + 1 WHERE status = -1", [])?;
+            transaction.execute(
+                "UPDATE turns SET status = 0, attempts = attempts + 1, next_at = ?1 + min(?2 << (2 * min(attempts, 8)), ?3)
+                 WHERE status = -1",
+                params![sweep.at_ms, FIRST_WAIT_MS, LONGEST_WAIT_MS],
+            )?;
             for flag in sweep.flags {
                 put_flag(transaction, flag, &sweep.at)?;
             }

@@ -45,13 +45,14 @@ fn three_turns() -> PatrolStore {
 
 /// A share of everything that is pending now.
 fn share(store: &PatrolStore) -> Share {
-    let streams = store.pending_streams().unwrap();
+    let streams = store.pending_streams(Due::All).unwrap();
     let pending = &streams.iter().find(|stream| stream.name == STREAM).unwrap();
     Share {
         stream: pending.row,
         from: pending.pending[0],
         to: *pending.pending.last().unwrap(),
         as_of: store.last_pass().unwrap(),
+        due: Due::All,
     }
 }
 
@@ -60,6 +61,7 @@ fn record(store: &PatrolStore, key: &str, reviewed: Share, pending: &[i64], flag
     let sweep = SweepRecord {
         key,
         at: "2026-11-23T00:00:00Z".into(),
+        at_ms: 1_000_000,
         versions: &versions,
         reviewed: vec![reviewed],
         pending: pending.iter().map(|row| (*row, "away".to_owned())).collect(),
@@ -73,7 +75,7 @@ fn record(store: &PatrolStore, key: &str, reviewed: Share, pending: &[i64], flag
 }
 
 fn pending(store: &PatrolStore) -> Vec<i64> {
-    store.pending_streams().unwrap().into_iter().flat_map(|stream| stream.pending).collect()
+    store.pending_streams(Due::All).unwrap().into_iter().flat_map(|stream| stream.pending).collect()
 }
 
 fn flag(id: &str, stream: &str) -> PatrolFlag {
@@ -159,6 +161,27 @@ fn what_could_not_be_reviewed_is_tried_again_and_given_up_in_the_end() {
 }
 
 #[test]
+fn after_a_failed_review_a_turn_waits_longer_each_time() {
+    let store = three_turns();
+    record(&store, "a", share(&store), &[2], &[]);
+    let due = |millis: i64| store.has_pending(Due::At(1_000_000 + millis)).unwrap();
+    assert_eq!((due(59_999), due(60_000)), (false, true));
+    // A watch that goes on with other turns of the stream leaves it alone, and does not pass it off as clean.
+    pass(&store, |ingest| {
+        [1, 3].into_iter().try_for_each(|number| ingest.turn(turn(number, 2, Some(STREAM))))
+    });
+    let now = Due::At(1_000_001);
+    assert_eq!(store.pending_streams(now).unwrap()[0].pending, [1, 3]);
+    let watched = Share { due: now, ..share(&store) };
+    assert_eq!(store.pending_turns(&watched).unwrap().len(), 2);
+    record(&store, "b", watched, &[], &[]);
+    assert_eq!(pending(&store), [2]);
+    // Whoever changes it, or asks for it, gets it at once.
+    pass(&store, |ingest| ingest.turn(turn(2, 2, Some(STREAM))));
+    assert!(due(0));
+}
+
+#[test]
 fn a_sweep_is_written_once() {
     let store = three_turns();
     let scanned = share(&store);
@@ -172,7 +195,7 @@ fn a_sweep_is_written_once() {
 fn pheromones_decay_from_sweep_to_sweep() {
     let store = three_turns();
     record(&store, "a", share(&store), &[1], &[]);
-    let level = |store: &PatrolStore| store.pending_streams().unwrap()[0].pheromone;
+    let level = |store: &PatrolStore| store.pending_streams(Due::All).unwrap()[0].pheromone;
     assert!((level(&store) - 0.4).abs() < 1e-9);
     record(&store, "b", share(&store), &[], &[]);
     pass(&store, |ingest| ingest.turn(turn(1, 5, Some(STREAM))));

@@ -70,6 +70,27 @@ pub struct Share {
     /// The last read pass when the share was made: a turn that a later one has changed, or moved into the stream, is
     /// no part of it.
     pub as_of: i64,
+    /// Which of them are due.
+    pub due: Due,
+}
+
+/// Which pending turns are looked at: after a failed review a turn waits, longer each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// All of them, as a person asks for it.
+    All,
+    /// Those whose time has come, in milliseconds since the Unix epoch.
+    At(i64),
+}
+
+impl Due {
+    /// The latest `next_at` that counts.
+    pub(super) const fn millis(self) -> i64 {
+        match self {
+            Self::All => i64::MAX,
+            Self::At(now) => now,
+        }
+    }
 }
 
 impl PatrolStore {
@@ -85,12 +106,12 @@ impl PatrolStore {
         self.file.write("put outdated reviews back", |transaction| {
             let version = version_row(transaction, versions)?;
             let changed = transaction.execute(
-                "UPDATE turns SET status = 0, attempts = 0 WHERE status <> 0 AND version IS NOT ?1",
+                "UPDATE turns SET status = 0, attempts = 0, next_at = 0 WHERE status <> 0 AND version IS NOT ?1",
                 [version],
             )?;
             // What a sweep that was cut off has said of a turn was said under the other versions as well.
             let pass = last_pass(transaction)? + 1;
-            transaction.execute("UPDATE turns SET changed = ?1, attempts = 0 WHERE status = 0", [pass])?;
+            transaction.execute("UPDATE turns SET changed = ?1, attempts = 0, next_at = 0 WHERE status = 0", [pass])?;
             set_meta(transaction, "versions", &current)?;
             Ok(changed as u64)
         })
@@ -113,40 +134,41 @@ impl PatrolStore {
             // A sweep that was cut off before never saw them as pending.
             let pass = last_pass(transaction)? + 1;
             let changed = transaction.execute(
-                "UPDATE turns SET status = 0, attempts = 0, changed = ?1 WHERE status = 3",
+                "UPDATE turns SET status = 0, attempts = 0, next_at = 0, changed = ?1 WHERE status = 3",
                 [pass],
             )?;
             Ok(changed as u64)
         })
     }
 
-    /// Whether any turn waits for a review.
+    /// Whether any turn waits for a review that is due.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub fn has_pending(&self) -> Result<bool, StoreError> {
+    pub fn has_pending(&self, due: Due) -> Result<bool, StoreError> {
         self.file.read("look for pending turns", |connection| {
             connection
                 .prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM turns INDEXED BY turns_pending WHERE status = 0)",
+                    "SELECT EXISTS
+                       (SELECT 1 FROM turns INDEXED BY turns_pending WHERE status = 0 AND next_at <= ?1)",
                 )?
-                .query_row([], |row| row.get(0))
+                .query_row([due.millis()], |row| row.get(0))
         })
     }
 
-    /// Streams with pending turns.
+    /// Streams with pending turns that are due.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub fn pending_streams(&self) -> Result<Vec<StreamRow>, StoreError> {
+    pub fn pending_streams(&self, due: Due) -> Result<Vec<StreamRow>, StoreError> {
         self.file.read("list pending turns", |connection| {
             let sweep = sweep_number(connection)?;
             let mut statement = connection.prepare_cached(
                 "SELECT t.stream, t.id, s.name, s.pheromone, s.pheromone_sweep
                  FROM turns t INDEXED BY turns_pending JOIN streams s ON s.id = t.stream
-                 WHERE t.status = 0 ORDER BY t.stream, t.id",
+                 WHERE t.status = 0 AND t.next_at <= ?1 ORDER BY t.stream, t.id",
             )?;
-            let mut rows = statement.query([])?;
+            let mut rows = statement.query([due.millis()])?;
             let mut streams: Vec<StreamRow> = Vec::new();
             while let Some(row) = rows.next()? {
                 let stream: i64 = row.get(0)?;
@@ -172,8 +194,9 @@ impl PatrolStore {
     /// Where the store cannot be read.
     pub fn pending_turns(&self, share: &Share) -> Result<Vec<StoredTurn>, StoreError> {
         self.turns(
-            "stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0 AND changed <= ?4 ORDER BY id",
-            params![share.stream, share.from, share.to, share.as_of],
+            "stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0 AND changed <= ?4 AND next_at <= ?5
+             ORDER BY id",
+            params![share.stream, share.from, share.to, share.as_of, share.due.millis()],
         )
     }
 

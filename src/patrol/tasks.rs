@@ -211,8 +211,7 @@ fn read_logs(deps: &super::PatrolDeps) -> Result<ReadReport, NodeError> {
     import_flags(&deps.store, &deps.flags_export)?;
     let versions = &deps.settings.versions;
     deps.store.requeue_outdated(versions)?;
-    let mut files = deps.store.files()?;
-    let mut assembler = deps.store.assembler()?;
+    let (mut files, mut assembler) = deps.store.reading()?;
     deps.store.ingest(versions, |ingest| {
         let stats = logs::read(&deps.logs, &mut files, &mut assembler, ingest).map_err(|error| {
             NodeError::transient(format!("failed to {}", crate::text::causes(&error))).because(error)

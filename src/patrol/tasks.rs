@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::adjudicate;
-use super::assign::{PendingStream, agent_count, assign};
+use super::assign::{PendingStream, Terms, agent_count, assign};
 use super::record::{Outcome, import_flags, record};
 use super::scan::{contest, scan};
 use super::sweep::SharedDeps;
@@ -249,6 +249,6 @@ fn share(deps: &super::PatrolDeps, request: &SweepRequest) -> Result<AssignOut, 
         pending: integer(pending),
         agents: integer(agents),
         streams: integer(count),
-        assignments: assign(streams, as_of, due_ms),
+        assignments: assign(streams, Terms { as_of, due_ms, asks_models: deps.asks_models() }),
     })
 }

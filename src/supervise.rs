@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// What the failure of a piece of work means.
@@ -32,19 +33,32 @@ impl Shutdown {
         Self::default()
     }
 
-    /// Listens for Ctrl+C and SIGTERM: the first drains, the second stops at once.
+    /// Listens for Ctrl+C and SIGTERM from now on: the first drains, the second stops at once. Where the system does not
+    /// let it, both end the process as they always do.
     pub fn listen(&self) {
+        let streams =
+            signal(SignalKind::interrupt()).and_then(|one| Ok((one, signal(SignalKind::terminate())?)));
+        let (mut interrupt, mut terminate) = match streams {
+            Ok(streams) => streams,
+            Err(error) => {
+                tracing::error!(%error, "signals cannot be listened for");
+                return;
+            }
+        };
         let shutdown = self.clone();
         self.spawn("signals", TaskKind::Optional, async move {
-            loop {
-                signal().await;
+            // Both streams live as long as the task: a second signal right after the first is not lost.
+            while let Some(()) =
+                tokio::select! { got = interrupt.recv() => got, got = terminate.recv() => got }
+            {
                 if shutdown.drain.is_cancelled() {
                     shutdown.abort.cancel();
-                    return Ok::<(), std::convert::Infallible>(());
+                    break;
                 }
                 tracing::info!("draining after a signal");
                 shutdown.drain.cancel();
             }
+            Ok::<(), std::convert::Infallible>(())
         });
     }
 
@@ -86,18 +100,6 @@ impl Shutdown {
             }
         });
         drop(handle);
-    }
-}
-
-async fn signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
-        drop(interrupt.await);
-        return;
-    };
-    tokio::select! {
-        _ = interrupt => {}
-        _ = terminate.recv() => {}
     }
 }
 

@@ -15,6 +15,46 @@ use crate::graph::{
 };
 
 /// Makes a [`Graph`].
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use schemars::JsonSchema;
+/// use sentrix::engine::{Ctx, Engine, GraphBuilder, NodeBuilder, NodeError, Outcome, Registry, RunOptions};
+/// use sentrix::graph::Reducer;
+/// use serde::{Deserialize, Serialize};
+/// use serde_json::{Map, json};
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// struct Greet {
+///     name: String,
+/// }
+///
+/// #[derive(Serialize, JsonSchema)]
+/// struct Greeted {
+///     greeting: String,
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// let mut registry = Registry::new();
+/// registry.task("demo.greet", "Greets somebody", |_: Ctx, who: Greet| async move {
+///     Ok::<_, NodeError>(Greeted { greeting: format!("Hello, {}!", who.name) })
+/// });
+/// let graph = GraphBuilder::new("hello")
+///     .input("name", "string")
+///     .channel("greeting", "string", Reducer::Last)
+///     .node(NodeBuilder::task("greet", "demo.greet").reads(["name"]).writes(["greeting"]))
+///     .build()?;
+///
+/// let engine = Engine::builder().registry(registry).build();
+/// let input = Map::from_iter([("name".to_owned(), json!("Ada"))]);
+/// let outcome = engine.run(Arc::new(graph), input, RunOptions::default()).await?;
+/// assert_eq!(outcome.status, Outcome::Done);
+/// assert_eq!(outcome.state["greeting"], "Hello, Ada!");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct GraphBuilder {

@@ -70,11 +70,6 @@ impl Registry {
         self
     }
 
-    /// Names of the registered functions.
-    pub fn task_names(&self) -> impl Iterator<Item = &str> {
-        self.tasks.keys().map(String::as_str)
-    }
-
     /// What a graph file may name of this registry; prompts and model roles are the host's to add.
     pub fn catalog(&self) -> Catalog {
         let tasks = self.tasks.iter().map(|(name, task)| (name.clone(), task.signature.clone())).collect();

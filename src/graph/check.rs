@@ -102,6 +102,32 @@ impl Scope<'_> {
 
 /// Checks the text of a graph file. `name` is the file's name for messages.
 ///
+/// ```
+/// use sentrix::graph::{self, Catalog, TaskSignature};
+///
+/// let mut catalog = Catalog::default();
+/// catalog.tasks.insert("demo.read".into(), TaskSignature::of::<(), ()>("Reads the logs"));
+///
+/// let sound = r#"
+/// [graph]
+/// name = "demo"
+/// start = "read"
+///
+/// [node.read]
+/// task = "demo.read"
+/// next = "end"
+/// "#;
+/// let checked = graph::check("demo.toml", sound, &catalog)?;
+/// assert_eq!(checked.nodes.len(), 1);
+///
+/// let faulty = sound.replace("demo.read", "demo.raed").replace("next = \"end\"", "next = \"rea\"");
+/// let faults = graph::check("demo.toml", &faulty, &catalog).unwrap_err().reports();
+/// assert_eq!(faults.len(), 2, "all of them at once");
+/// assert_eq!((faults[0].line, faults[0].column), (7, 8));
+/// assert!(faults[0].help.contains("demo.read"), "{}", faults[0].help);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// Every fault of the file at once, each with its place and help. Never panics, whatever the text.
 pub fn check(name: &str, source: &str, catalog: &Catalog) -> Result<Graph, Faults> {

@@ -30,9 +30,6 @@ pub const SESSION_CHANGED: &str = "session_changed";
 /// A run's first event in files of the earlier tool: `{messages: [..]}`.
 pub const REQUEST: &str = "request";
 
-/// The `evtType` whose `content` is the whole commentary so far and replaces the one before.
-pub const COMMENTARY_UPDATE: &str = "commentary_update";
-
 /// The tool through which OpenClaw's tool search calls other tools: `{id: "exec", args: {..}}`.
 ///
 /// Tool search is on by default. The gateway also reports the inner call, with `parentToolCallId` naming the

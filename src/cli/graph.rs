@@ -8,7 +8,7 @@ use super::printer::{self, Page, bold, count, dim};
 use super::progress::Progress;
 use super::world::{DirLock, World, dry_host, workflow_failure};
 use super::{patrol, runs};
-use crate::engine::{self, RunControl, RunOptions, RunOutcome};
+use crate::engine::{self, RunOutcome};
 use crate::graph::{self, FaultReport};
 use crate::supervise::Shutdown;
 use crate::text;
@@ -173,12 +173,7 @@ async fn start(
     let world = World::open_to_work(global, place)?;
     let lock = DirLock::take(&world.paths)?;
     let progress = Progress::new(global);
-    let options = RunOptions {
-        control: RunControl::under(shutdown.drain()),
-        events: Some(progress.follow(name)),
-        ..RunOptions::default()
-    };
-    let outcome = world.host.run(name, input, options).await;
+    let outcome = world.host.run(name, input, progress.options(name, shutdown)).await;
     progress.clear();
     let outcome = finished(&world, outcome, format);
     drop(lock);

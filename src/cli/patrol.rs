@@ -14,10 +14,11 @@ use super::progress::Progress;
 use super::status;
 use super::world::{DirLock, World, station_failure, store_failure, workflow_failure};
 use crate::case::{CaseFile, PatrolFlag, Severity};
-use crate::engine::{RunControl, RunFilter, RunOptions, RunStatus};
+use crate::engine::{RunFilter, RunStatus};
 use crate::logs;
 use crate::patrol::SweepSummary;
 use crate::police::{Concluded, Station};
+use crate::store::patrol_state::Due;
 use crate::supervise::Shutdown;
 use crate::text;
 
@@ -153,19 +154,6 @@ async fn watch(
     Ok(worst)
 }
 
-/// Options of a run that stops between supersteps on the first signal.
-fn options(progress: &Progress, what: &str, shutdown: &Shutdown) -> RunOptions {
-    let control = RunControl::under(shutdown.abort());
-    let on_drain = control.clone();
-    let drain = shutdown.drain().clone();
-    shutdown.spawn("drain", crate::supervise::TaskKind::Optional, async move {
-        drain.cancelled().await;
-        on_drain.drain();
-        Ok::<(), std::convert::Infallible>(())
-    });
-    RunOptions { control, events: Some(progress.follow(what)), ..RunOptions::default() }
-}
-
 async fn look(
     world: &World,
     station: &Station<'_>,
@@ -176,7 +164,10 @@ async fn look(
     let mut report =
         Report { version: 1, log_dir: world.paths.logs.display().to_string(), ..Report::default() };
     let versions = &world.patrol.settings.versions;
-    let request = json!({ "log_dir": report.log_dir, "ruleset_version": versions.ruleset, "model_version": versions.model });
+    let request = json!({ "log_dir": report.log_dir, "ruleset_version": versions.ruleset, "model_version": versions.model,
+        "due_only": args.watch });
+    // Who asks for one look wants to know now; the watch leaves a service that is down some time.
+    let due = if args.watch { Due::At(world.patrol.clock.now().as_millisecond()) } else { Due::All };
     // A sweep that was cut off goes on where it was, before a new one starts.
     let cut_off = RunFilter { graph: Some(GRAPH.into()), limit: Some(16), ..RunFilter::default() };
     for run in world.host.runs(cut_off).await.map_err(workflow_failure)? {
@@ -192,7 +183,7 @@ async fn look(
             continue;
         }
         progress.say("going on with the sweep that was cut off");
-        match world.host.resume(run.run, options(progress, "patrol", shutdown)).await {
+        match world.host.resume(run.run, progress.options("patrol", shutdown)).await {
             Ok(outcome) => take(&mut report, &outcome),
             // What it would have reviewed is pending still: the next sweep does it.
             Err(error) => {
@@ -201,12 +192,12 @@ async fn look(
             }
         }
     }
-    if !report.interrupted && has_work(world)? {
+    if !report.interrupted && has_work(world, due)? {
         let mut input = Map::new();
         input.insert("request".into(), request);
         let outcome = world
             .host
-            .run(GRAPH, input, options(progress, "patrol", shutdown))
+            .run(GRAPH, input, progress.options("patrol", shutdown))
             .await
             .map_err(workflow_failure)?;
         take(&mut report, &outcome);
@@ -239,9 +230,9 @@ fn take(report: &mut Report, outcome: &crate::engine::RunOutcome) {
 }
 
 /// Whether there is anything to read or review. Costs one look at each file's size and time.
-fn has_work(world: &World) -> Result<bool, Failure> {
+fn has_work(world: &World, due: Due) -> Result<bool, Failure> {
     let store = &world.patrol.store;
-    if store.has_pending().map_err(store_failure)?
+    if store.has_pending(due).map_err(store_failure)?
         || store.is_outdated(&world.patrol.settings.versions).map_err(store_failure)?
     {
         return Ok(true);
@@ -270,7 +261,7 @@ async fn investigate(
     station.escalate(args.escalation.threshold()).map_err(station_failure)?;
     while !shutdown.drain().is_cancelled() {
         let concluded =
-            station.next(None, options(progress, "police", shutdown)).await.map_err(station_failure)?;
+            station.next(None, progress.options("police", shutdown)).await.map_err(station_failure)?;
         match concluded {
             None => break,
             Some(Concluded::Case(case)) => report.cases.push(*case),

@@ -12,7 +12,6 @@ use super::printer::{self, Page, count, dim, severity};
 use super::progress::Progress;
 use super::world::{DirLock, World, paths, require_stores, station_failure, store_failure};
 use crate::case::{CaseFile, PatrolFlag};
-use crate::engine::{RunControl, RunOptions};
 use crate::id::RunId;
 use crate::patrol;
 use crate::police::{Concluded, Station};
@@ -147,12 +146,7 @@ async fn work(
     let mut failed: Vec<(String, String)> = Vec::new();
     let (mut outside, mut interrupted) = (false, false);
     while !shutdown.drain().is_cancelled() {
-        let options = RunOptions {
-            control: RunControl::under(shutdown.drain()),
-            events: Some(progress.follow("police")),
-            ..RunOptions::default()
-        };
-        match station.next(only, options).await.map_err(station_failure)? {
+        match station.next(only, progress.options("police", shutdown)).await.map_err(station_failure)? {
             None => break,
             Some(Concluded::Case(case)) => cases.push(*case),
             Some(Concluded::Failed { flag_id, error, outside: blame }) => {

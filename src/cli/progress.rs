@@ -7,7 +7,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Global;
-use crate::engine::{Event, EventSink, RunEvent};
+use crate::engine::{Event, EventSink, RunControl, RunEvent, RunOptions};
+use crate::supervise::Shutdown;
 
 /// One line that says what is being done.
 #[derive(Clone, Debug)]
@@ -37,8 +38,17 @@ impl Progress {
         self.0.finish_and_clear();
     }
 
+    /// Options of a run that this line follows. The first signal stops it at the end of a superstep, the second at once.
+    pub(super) fn options(&self, what: &str, shutdown: &Shutdown) -> RunOptions {
+        RunOptions {
+            control: RunControl::under(shutdown.abort(), shutdown.drain()),
+            events: Some(self.follow(what)),
+            ..RunOptions::default()
+        }
+    }
+
     /// Follows a run: its nodes, and how far a fan-out is.
-    pub(super) fn follow(&self, what: &str) -> Arc<dyn EventSink> {
+    fn follow(&self, what: &str) -> Arc<dyn EventSink> {
         let bar = self.0.clone();
         let what = what.to_owned();
         let done = std::sync::atomic::AtomicU64::new(0);

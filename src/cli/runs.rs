@@ -9,7 +9,7 @@ use super::police::pick;
 use super::printer::{self, Page, bold, count, dim};
 use super::progress::Progress;
 use super::world::{DirLock, World, workflow_failure};
-use crate::engine::{RunControl, RunFilter, RunOptions, RunStatus, RunSummary};
+use crate::engine::{RunFilter, RunStatus, RunSummary};
 use crate::id::RunId;
 use crate::supervise::Shutdown;
 use crate::text;
@@ -157,12 +157,7 @@ pub(super) async fn resume(
     let lock = DirLock::take(&world.paths)?;
     let run = find_run(&world, run, None).await?;
     let progress = Progress::new(global);
-    let options = RunOptions {
-        control: RunControl::under(shutdown.drain()),
-        events: Some(progress.follow("resume")),
-        ..RunOptions::default()
-    };
-    let outcome = world.host.resume(run, options).await;
+    let outcome = world.host.resume(run, progress.options("resume", shutdown)).await;
     progress.clear();
     let outcome = finished(&world, outcome, format);
     drop(lock);

@@ -125,6 +125,7 @@ impl World {
             prompts: library.shared_prompts(),
             settings: patrol_settings,
             clock: Arc::clone(&clock),
+            cores: patrol::cores(),
         });
         let police = Arc::new(PoliceDeps {
             logs: paths.logs.clone(),
@@ -167,6 +168,7 @@ pub(super) fn dry_host(global: &Global) -> Result<Host, Failure> {
         prompts: library.shared_prompts(),
         settings: patrol_settings,
         clock: Arc::clone(&clock),
+        cores: patrol::cores(),
     });
     let police = Arc::new(PoliceDeps {
         logs: Path::new("").to_owned(),

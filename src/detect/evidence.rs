@@ -59,22 +59,39 @@ pub fn quote(body: &str, sensitive: &[(Range<usize>, String)], range: Range<usiz
 }
 
 /// Spans of a part that must be masked: what the detectors call sensitive there, and sensitive findings; sorted, and
-/// none within another.
+/// apart: spans that overlap are one, under the label of the widest.
 pub fn sensitive_spans(
     detectors: &Detectors,
     body: &str,
     findings: &[&Finding],
 ) -> Vec<(Range<usize>, String)> {
     let mut spans = detectors.sensitive_spans(body);
-    for finding in findings.iter().filter(|finding| finding.sensitive) {
-        let span = finding.start..finding.end;
-        if !spans.iter().any(|(other, _)| other.start <= span.start && span.end <= other.end) {
-            spans.retain(|(other, _)| !(span.start <= other.start && other.end <= span.end));
-            spans.push((span, finding.label.clone()));
+    let found = findings.iter().filter(|finding| finding.sensitive);
+    spans.extend(found.map(|finding| (finding.start..finding.end, finding.label.clone())));
+    apart(spans)
+}
+
+/// Joins spans that overlap: the end of one must not show because another one began before it.
+fn apart(mut spans: Vec<(Range<usize>, String)>) -> Vec<(Range<usize>, String)> {
+    spans.sort_by_key(|(span, _)| (span.start, std::cmp::Reverse(span.end)));
+    let mut out: Vec<(Range<usize>, String)> = Vec::with_capacity(spans.len());
+    let mut widest = 0;
+    for (span, label) in spans {
+        match out.last_mut() {
+            Some((last, known)) if span.start < last.end => {
+                if span.len() > widest {
+                    widest = span.len();
+                    *known = label;
+                }
+                last.end = last.end.max(span.end);
+            }
+            _ => {
+                widest = span.len();
+                out.push((span, label));
+            }
         }
     }
-    spans.sort_by_key(|(span, _)| (span.start, span.end));
-    spans
+    out
 }
 
 /// The evidence for findings in a turn.
@@ -124,6 +141,15 @@ mod tests {
             assert!(!shown.contains("cr3t-s3"), "{shown}");
             assert!(shown.contains("[token s3cr… #"), "{shown}");
         }
+    }
+
+    #[test]
+    fn spans_that_overlap_are_masked_as_one() {
+        let span = |range, label: &str| (range, label.to_owned());
+        let spans = apart(vec![span(12..20, "c"), span(8..14, "b"), span(0..2, "a"), span(9..10, "d")]);
+        assert_eq!(spans, [span(0..2, "a"), span(8..20, "c")]);
+        let shown = quote("the key secretsecret is", &spans, 8..14);
+        assert!(!shown.contains("ecre"), "{shown}");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
@@ -82,7 +81,7 @@ impl EngineBuilder {
 #[derive(Clone, Debug, Default)]
 pub struct RunControl {
     cancel: CancellationToken,
-    drain: Arc<AtomicBool>,
+    drain: CancellationToken,
 }
 
 impl RunControl {
@@ -91,9 +90,9 @@ impl RunControl {
         Self::default()
     }
 
-    /// A control that also fires when `parent` does.
-    pub fn under(parent: &CancellationToken) -> Self {
-        Self { cancel: parent.child_token(), drain: Arc::default() }
+    /// A control that also cancels when `cancel` does, and drains when `drain` does.
+    pub fn under(cancel: &CancellationToken, drain: &CancellationToken) -> Self {
+        Self { cancel: cancel.child_token(), drain: drain.child_token() }
     }
 
     /// Stops at once: tasks in flight are dropped, and a resume runs them again.
@@ -103,7 +102,7 @@ impl RunControl {
 
     /// Stops at the next end of a superstep: nothing is run twice on a resume.
     pub fn drain(&self) {
-        self.drain.store(true, Ordering::Release);
+        self.drain.cancel();
     }
 
     pub(crate) const fn token(&self) -> &CancellationToken {
@@ -111,7 +110,7 @@ impl RunControl {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.drain.load(Ordering::Acquire)
+        self.drain.is_cancelled()
     }
 }
 

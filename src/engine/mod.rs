@@ -10,6 +10,7 @@
 //! `log.rs` (what is stored, and how a run is put together again from it).
 
 mod args;
+mod blocking;
 mod build;
 mod checkpoint;
 mod ctx;
@@ -30,6 +31,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub use blocking::blocking;
 pub use build::{GraphBuilder, NodeBuilder};
 pub use checkpoint::{
     Batch, Checkpointer, Claim, Definition, Entry, EntryKind, Finish, NewRun, PromptTexts, Receipt,

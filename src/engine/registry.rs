@@ -5,27 +5,24 @@ use std::fmt::{self, Debug};
 use std::future::Future;
 use std::sync::Arc;
 
-use schemars::{JsonSchema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::plan::TaskFn;
 use super::{Ctx, NodeError, output};
-use crate::graph::{Catalog, Field, TaskSignature, Type, TypeInfo};
+use crate::graph::{Catalog, TaskSignature, TypeInfo};
 
 /// What a host can do: its functions and types by name.
 #[derive(Clone, Default)]
 pub struct Registry {
     tasks: BTreeMap<String, Registered>,
-    types: BTreeMap<String, Value>,
+    types: BTreeMap<String, TypeInfo>,
 }
 
 #[derive(Clone)]
 struct Registered {
-    description: String,
-    input: Value,
-    output: Value,
+    signature: TaskSignature,
     run: TaskFn,
 }
 
@@ -55,19 +52,14 @@ impl Registry {
                 output::encode(&out, &ctx.shared.plan.graph, ctx.shared.plan.node(ctx.node))
             }))
         });
-        let registered = Registered {
-            description: description.to_owned(),
-            input: schema_of::<In>(),
-            output: schema_of::<Out>(),
-            run,
-        };
-        self.tasks.insert(name.to_owned(), registered);
+        let signature = TaskSignature::of::<In, Out>(description);
+        self.tasks.insert(name.to_owned(), Registered { signature, run });
         self
     }
 
     /// Registers a type under the name that its schema gives it.
     pub fn type_of<T: JsonSchema>(&mut self) -> &mut Self {
-        self.types.insert(T::schema_name().into_owned(), schema_of::<T>());
+        self.types.insert(T::schema_name().into_owned(), TypeInfo::of::<T>());
         self
     }
 
@@ -85,51 +77,13 @@ impl Registry {
 
     /// What a graph file may name of this registry; prompts and model roles are the host's to add.
     pub fn catalog(&self) -> Catalog {
-        let tasks = self
-            .tasks
-            .iter()
-            .map(|(name, task)| {
-                let signature = TaskSignature {
-                    description: task.description.clone(),
-                    inputs: fields(&task.input),
-                    outputs: fields(&task.output),
-                };
-                (name.clone(), signature)
-            })
-            .collect();
-        let types = self
-            .types
-            .iter()
-            .map(|(name, schema)| (name.clone(), TypeInfo { fields: fields(schema), schema: schema.clone() }))
-            .collect();
-        Catalog { tasks, types, ..Catalog::default() }
+        let tasks = self.tasks.iter().map(|(name, task)| (name.clone(), task.signature.clone())).collect();
+        Catalog { tasks, types: self.types.clone(), ..Catalog::default() }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<TaskFn> {
         self.tasks.get(name).map(|task| Arc::clone(&task.run))
     }
-}
-
-fn schema_of<T: JsonSchema>() -> Value {
-    SchemaGenerator::default().into_root_schema_for::<T>().to_value()
-}
-
-/// The fields that an object's schema names.
-fn fields(schema: &Value) -> Vec<Field> {
-    let required = |name: &str| {
-        let list = schema.get("required").and_then(Value::as_array);
-        list.is_some_and(|list| list.iter().any(|field| field == name))
-    };
-    let properties = schema.get("properties").and_then(Value::as_object);
-    properties
-        .into_iter()
-        .flatten()
-        .map(|(name, field)| Field {
-            name: name.clone(),
-            ty: Type::from_schema(field),
-            required: required(name),
-        })
-        .collect()
 }
 
 impl Debug for Registry {

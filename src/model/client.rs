@@ -267,11 +267,6 @@ impl Models {
         self.get(role).is_some_and(|model| model.ready().is_ok())
     }
 
-    /// Whether any role has a model, ready or not.
-    pub fn any(&self) -> bool {
-        !self.roles.is_empty()
-    }
-
     /// All roles that have a model.
     pub fn roles(&self) -> impl Iterator<Item = &str> {
         self.roles.keys().map(String::as_str)

@@ -1,6 +1,6 @@
 //! The quorum: which votes make a flag, and what the flag says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::assign::lens_of;
 use super::types::{Contest, StreamScan, TurnVerdict};
@@ -67,10 +67,10 @@ pub(super) fn gather(scans: Vec<StreamScan>, second: Vec<TurnVerdict>) -> Vec<Tu
 /// A turn's categories that the votes agree on.
 fn agreed(verdict: &TurnVerdict) -> Vec<Category> {
     let against = verdict.votes.iter().filter(|vote| vote.severity > Severity::Clean);
-    let voters: std::collections::BTreeSet<&str> = verdict.votes.iter().map(voter).collect();
+    let voters: BTreeSet<&str> = verdict.votes.iter().map(voter).collect();
     let needed = voters.len().div_ceil(2);
-    let mut by_category: BTreeMap<Category, (std::collections::BTreeSet<&str>, bool)> = BTreeMap::new();
-    let mut accusers = std::collections::BTreeSet::new();
+    let mut by_category: BTreeMap<Category, (BTreeSet<&str>, bool)> = BTreeMap::new();
+    let mut accusers = BTreeSet::new();
     for vote in against {
         let category = vote.category.unwrap_or(Category::Unknown);
         let entry = by_category.entry(category).or_default();
@@ -91,12 +91,15 @@ fn voter(vote: &FlagVote) -> &str {
 
 /// The flags that the votes make: one for each run of a stream and category, naming every turn. `known` gives a flag
 /// that is there already, which then grows; `pheromone` a stream's level.
-pub(super) fn flags(
+///
+/// # Errors
+/// What `known` fails with: a flag that could not be looked up is not taken for a new one.
+pub(super) fn flags<E>(
     verdicts: &[TurnVerdict],
     at: &str,
-    mut known: impl FnMut(&str) -> Option<PatrolFlag>,
+    mut known: impl FnMut(&str) -> Result<Option<PatrolFlag>, E>,
     mut pheromone: impl FnMut(&str) -> f64,
-) -> Vec<PatrolFlag> {
+) -> Result<Vec<PatrolFlag>, E> {
     let mut groups: BTreeMap<(String, String, Category), Vec<&TurnVerdict>> = BTreeMap::new();
     for verdict in verdicts {
         for category in agreed(verdict) {
@@ -106,20 +109,18 @@ pub(super) fn flags(
                 .push(verdict);
         }
     }
-    let mut flags: Vec<PatrolFlag> = groups
-        .into_iter()
-        .map(|((stream, run_id, category), turns)| {
-            let id = FlagId::stable(&[&stream, &run_id, category.as_str()]).to_string();
-            let level = pheromone(&stream);
-            let fresh = flag(id, &stream, category, &turns, at, level);
-            match known(&fresh.flag_id) {
-                Some(before) => grown(before, fresh),
-                None => fresh,
-            }
-        })
-        .collect();
+    let mut flags = Vec::with_capacity(groups.len());
+    for ((stream, run_id, category), turns) in groups {
+        let id = FlagId::stable(&[&stream, &run_id, category.as_str()]).to_string();
+        let level = pheromone(&stream);
+        let fresh = flag(id, &stream, category, &turns, at, level);
+        flags.push(match known(&fresh.flag_id)? {
+            Some(before) => grown(before, fresh),
+            None => fresh,
+        });
+    }
     flags.sort_by(|a, b| a.run_id_ts.cmp(&b.run_id_ts).then_with(|| a.flag_id.cmp(&b.flag_id)));
-    flags
+    Ok(flags)
 }
 
 fn flag(
@@ -187,20 +188,37 @@ fn consent(flag: &mut PatrolFlag) {
     flag.pii_labels_union = labels;
 }
 
-/// A flag that is there already, with what is new. The same content again changes nothing but nothing either: the
-/// time stays as well.
-fn grown(mut before: PatrolFlag, fresh: PatrolFlag) -> PatrolFlag {
+/// A flag that is there already, with what is new. The same content again changes nothing, not even the time.
+pub(super) fn grown(mut before: PatrolFlag, fresh: PatrolFlag) -> PatrolFlag {
     let unchanged = fresh.evidence.iter().all(|item| before.evidence.contains(item))
         && fresh.turn_ids.iter().all(|turn| before.turn_ids.contains(turn))
         && fresh.votes.iter().all(|vote| before.votes.iter().any(|known| known.vote_id == vote.vote_id));
     if unchanged {
         return before;
     }
-    before.votes.retain(|vote| !fresh.votes.iter().any(|new| new.vote_id == vote.vote_id));
-    before.votes.extend(fresh.votes);
+    // A turn that has grown is named by its new last event. Votes know the turn itself, and so its old name.
+    let renamed: BTreeSet<String> = before
+        .votes
+        .iter()
+        .filter(|vote| {
+            fresh.votes.iter().any(|new| new.vote_id == vote.vote_id && new.run_id_ts != vote.run_id_ts)
+        })
+        .map(|vote| vote.run_id_ts.clone())
+        .filter(|name| !fresh.turn_ids.contains(name))
+        .collect();
     // A turn that was read again replaces what was known of it.
-    before.evidence.retain(|item| !fresh.turn_ids.contains(&item.turn));
+    let replaced = |name: &String| renamed.contains(name) || fresh.turn_ids.contains(name);
+    before.turn_ids.retain(|name| !renamed.contains(name));
+    before.votes.retain(|vote| {
+        !replaced(&vote.run_id_ts) && !fresh.votes.iter().any(|new| new.vote_id == vote.vote_id)
+    });
+    before.votes.extend(fresh.votes);
+    before.evidence.retain(|item| !replaced(&item.turn));
     before.evidence.extend(fresh.evidence);
+    if renamed.contains(&before.run_id_ts) {
+        before.run_id_ts = fresh.run_id_ts;
+        before.source_file = fresh.source_file;
+    }
     for turn in fresh.turn_ids {
         if !before.turn_ids.contains(&turn) {
             before.turn_ids.push(turn);
@@ -214,6 +232,8 @@ fn grown(mut before: PatrolFlag, fresh: PatrolFlag) -> PatrolFlag {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
 
     fn vote(agent: &str, lens: Option<&str>, severity: Severity, confidence: f64) -> FlagVote {
@@ -248,7 +268,11 @@ mod tests {
     }
 
     fn make(verdicts: &[TurnVerdict]) -> Vec<PatrolFlag> {
-        flags(verdicts, "now", |_| None, |_| 0.4)
+        flags(verdicts, "now", |_| Ok::<_, Infallible>(None), |_| 0.4).unwrap()
+    }
+
+    fn again(verdicts: &[TurnVerdict], before: &PatrolFlag) -> Vec<PatrolFlag> {
+        flags(verdicts, "later", |_| Ok::<_, Infallible>(Some(before.clone())), |_| 0.9).unwrap()
     }
 
     #[test]
@@ -276,7 +300,7 @@ mod tests {
         assert_eq!(first[0].turn_ids, ["r_1", "r_3"]);
         let mut later = detector();
         later[0].vote_id = "other".into();
-        let second = flags(&[verdict(5, later)], "later", |_| Some(first[0].clone()), |_| 0.0);
+        let second = again(&[verdict(5, later)], &first[0]);
         assert_eq!(second[0].flag_id, first[0].flag_id);
         assert_eq!(second[0].turn_ids, ["r_1", "r_3", "r_5"]);
     }
@@ -285,7 +309,20 @@ mod tests {
     fn the_same_again_is_the_same_flag() {
         let votes = vec![vote(DETECTORS, None, Severity::High, 0.9)];
         let first = make(&[verdict(1, votes.clone())]);
-        let again = flags(&[verdict(1, votes)], "later", |_| Some(first[0].clone()), |_| 0.9);
-        assert_eq!(again, first);
+        assert_eq!(again(&[verdict(1, votes)], &first[0]), first);
+    }
+
+    #[test]
+    fn a_turn_that_has_grown_leaves_its_old_name() {
+        let before = make(&[verdict(1, vec![vote(DETECTORS, None, Severity::High, 0.9)])]);
+        let mut voted = vote(DETECTORS, None, Severity::Critical, 0.9);
+        voted.vote_id.clone_from(&before[0].votes[0].vote_id);
+        voted.run_id_ts = "r_9".into();
+        let after = again(&[verdict(9, vec![voted])], &before[0]);
+        assert_eq!(
+            (after[0].turn_ids.as_slice(), after[0].run_id_ts.as_str()),
+            (&["r_9".to_owned()][..], "r_9")
+        );
+        assert_eq!((after[0].votes.len(), after[0].consensus_severity), (1, Severity::Critical));
     }
 }

@@ -15,8 +15,6 @@ pub(super) struct PendingStream {
     pub name: String,
     /// Rows of its pending turns, ascending.
     pub turn_rows: Vec<i64>,
-    /// Number of the last change of what is pending.
-    pub pass: i64,
     /// Pheromone level.
     pub pheromone: f64,
 }
@@ -31,8 +29,8 @@ pub fn agent_count(streams: usize) -> usize {
 }
 
 /// Shares the pending turns out: streams with the strongest pheromone first, then the longest; agents and
-/// lenses in turn.
-pub(super) fn assign(mut streams: Vec<PendingStream>) -> Vec<Assignment> {
+/// lenses in turn. `as_of` is the last read pass, `due_ms` the time at which they are due.
+pub(super) fn assign(mut streams: Vec<PendingStream>, as_of: i64, due_ms: Option<i64>) -> Vec<Assignment> {
     let agents = agent_count(streams.len());
     streams.sort_by(|a, b| {
         b.pheromone
@@ -52,7 +50,8 @@ pub(super) fn assign(mut streams: Vec<PendingStream>) -> Vec<Assignment> {
                 stream_row: stream.row,
                 from: *from,
                 to: *to,
-                pass: stream.pass,
+                as_of,
+                due_ms,
                 turns: rows.len() as u64,
                 pheromone: stream.pheromone,
             });
@@ -71,7 +70,7 @@ mod tests {
     use super::*;
 
     fn stream(name: &str, turns: i64, pheromone: f64) -> PendingStream {
-        PendingStream { row: 1, name: name.into(), turn_rows: (1..=turns).collect(), pass: 1, pheromone }
+        PendingStream { row: 1, name: name.into(), turn_rows: (1..=turns).collect(), pheromone }
     }
 
     #[test]
@@ -82,7 +81,7 @@ mod tests {
 
     #[test]
     fn suspicious_streams_come_first_and_long_ones_are_shared() {
-        let shares = assign(vec![stream("a", 3, 0.0), stream("b", 1_200, 0.0), stream("c", 1, 0.8)]);
+        let shares = assign(vec![stream("a", 3, 0.0), stream("b", 1_200, 0.0), stream("c", 1, 0.8)], 7, None);
         let names: Vec<&str> = shares.iter().map(|share| share.stream.as_str()).collect();
         assert_eq!(names, ["c", "b", "b", "b", "a"]);
         assert_eq!(shares.iter().map(|share| share.turns).sum::<u64>(), 1_204);

@@ -19,7 +19,7 @@ mod votes;
 
 pub use assign::agent_count;
 pub use record::import_flags;
-pub use sweep::{PatrolDeps, PatrolSettings};
+pub use sweep::{PatrolDeps, PatrolSettings, cores};
 pub use types::{
     Assignment, Contest, LENSES, Lens, PendingTurn, ReadReport, StreamScan, SweepRequest, SweepSummary,
     TurnVerdict,

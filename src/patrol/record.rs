@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::adjudicate::grown;
 use super::sweep::PatrolDeps;
 use super::types::{PendingTurn, ReadReport, StreamScan, SweepSummary};
 use crate::case::{PatrolFlag, Severity};
+use crate::engine::NodeError;
 use crate::store::StoreError;
 use crate::store::export;
-use crate::store::patrol_state::{PatrolStore, Share, SweepRecord};
+use crate::store::patrol_state::{PatrolStore, SweepRecord};
 
 /// What a vote that is not clean deposits on its stream.
 const DEPOSIT: f64 = 0.4;
@@ -33,12 +35,14 @@ pub(super) struct Outcome<'a> {
 /// Writes a sweep, once for each key.
 ///
 /// # Errors
-/// Where the store or the export cannot be written.
-pub(super) fn record(
-    deps: &PatrolDeps,
-    key: &str,
-    outcome: &Outcome<'_>,
-) -> Result<SweepSummary, StoreError> {
+/// Where the store or the export cannot be written, and where rules or model are no longer those of the last read
+/// pass: the votes of a sweep that was cut off before the change must not pass for reviews of now.
+pub(super) fn record(deps: &PatrolDeps, key: &str, outcome: &Outcome<'_>) -> Result<SweepSummary, NodeError> {
+    if deps.store.is_outdated(&deps.settings.versions)? {
+        return Err(NodeError::permanent(
+            "the rules or the model have changed since the logs were read; the next sweep reviews anew",
+        ));
+    }
     let mut pending: BTreeMap<i64, &PendingTurn> = BTreeMap::new();
     for turn in outcome.scans.iter().flat_map(|scan| &scan.pending).chain(outcome.unsettled) {
         pending.entry(turn.turn_row).or_insert(turn);
@@ -46,13 +50,20 @@ pub(super) fn record(
     let (mut new_flags, mut updated_flags, mut written) = (Vec::new(), Vec::new(), Vec::new());
     let mut by_severity: BTreeMap<Severity, u64> = BTreeMap::new();
     for flag in outcome.flags {
-        let known = deps.store.flag(&flag.flag_id)?;
-        if known.as_ref() == Some(flag) {
-            continue;
-        }
-        if known.is_some() { &mut updated_flags } else { &mut new_flags }.push(flag.flag_id.clone());
+        // Between the count of the votes and now, another sweep may have made the flag grow.
+        let (flag, ids) = match deps.store.flag(&flag.flag_id)? {
+            None => (flag.clone(), &mut new_flags),
+            Some(known) => {
+                let flag = grown(known.clone(), flag.clone());
+                if flag == known {
+                    continue;
+                }
+                (flag, &mut updated_flags)
+            }
+        };
+        ids.push(flag.flag_id.clone());
         *by_severity.entry(flag.consensus_severity).or_default() += 1;
-        written.push(flag.clone());
+        written.push(flag);
     }
     let guilty: BTreeSet<&str> =
         outcome.flags.iter().flat_map(|flag| flag.turn_ids.iter().map(String::as_str)).collect();
@@ -90,17 +101,9 @@ pub(super) fn record(
     let text = deps.store.record_sweep(&SweepRecord {
         key,
         at: deps.now(),
+        at_ms: deps.clock.now().as_millisecond(),
         versions: &deps.settings.versions,
-        reviewed: outcome
-            .scans
-            .iter()
-            .map(|scan| Share {
-                stream: scan.assignment.stream_row,
-                from: scan.assignment.from,
-                to: scan.assignment.to,
-                pass: scan.assignment.pass,
-            })
-            .collect(),
+        reviewed: outcome.scans.iter().map(|scan| scan.assignment.share()).collect(),
         pending: pending.iter().map(|(row, turn)| (*row, turn.reason.clone())).collect(),
         flagged,
         flags: &written,
@@ -119,40 +122,56 @@ pub(super) fn record(
     Ok(serde_json::from_str(&text).unwrap_or(summary))
 }
 
+/// Where the stamp of the flags file is kept, as we last read or wrote it.
+const EXPORT_STAMP: &str = "flags_export";
+/// How often an export is tried while somebody else writes to the file.
+const EXPORT_ATTEMPTS: u32 = 8;
+
 /// Takes in what somebody else wrote into the flags file since our last export.
 ///
 /// # Errors
 /// Where the file cannot be read or the store cannot be written.
 pub fn import_flags(store: &PatrolStore, path: &Path) -> Result<u64, StoreError> {
+    take_in(store, path).map(|(new, _)| new)
+}
+
+/// Takes in the flags file; gives how many lines were new, and the file's stamp from before it was read.
+fn take_in(store: &PatrolStore, path: &Path) -> Result<(u64, String), StoreError> {
     let stamp = export::stamp(path)?;
-    if stamp.is_empty() || store.meta("flags_export")?.as_deref() == Some(stamp.as_str()) {
-        return Ok(0);
+    if stamp.is_empty() || store.meta(EXPORT_STAMP)?.as_deref() == Some(stamp.as_str()) {
+        return Ok((0, stamp));
     }
     let lines = export::read_lines(path)?;
     let (new, unreadable) = store.import_flags(&lines)?;
     if unreadable > 0 {
         tracing::warn!(unreadable, "lines of the flags file cannot be read and are kept as they are");
     }
-    store.set_meta("flags_export", &stamp)?;
-    Ok(new)
+    store.set_meta(EXPORT_STAMP, &stamp)?;
+    Ok((new, stamp))
 }
 
-/// Rebuilds `patrol_flags.jsonl` from the store, where the two differ.
+/// Rebuilds `patrol_flags.jsonl` from the store, where the two differ. What somebody else adds to it meanwhile is taken
+/// in first.
 ///
 /// # Errors
 /// Where the file cannot be written.
-pub(super) fn export_flags(store: &PatrolStore, path: &Path) -> Result<(), StoreError> {
-    import_flags(store, path)?;
-    let mut rows = store.flags(None)?;
-    rows.reverse();
-    if rows.is_empty() {
-        return Ok(());
+fn export_flags(store: &PatrolStore, path: &Path) -> Result<(), StoreError> {
+    for _ in 0..EXPORT_ATTEMPTS {
+        let (_, stamp) = take_in(store, path)?;
+        let mut rows = store.flags(None)?;
+        rows.reverse();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut text = String::new();
+        for row in rows {
+            text.push_str(&row.json);
+            text.push('\n');
+        }
+        if let Some(written) = export::replace_unless_changed(path, &text, &stamp)? {
+            return store.set_meta(EXPORT_STAMP, &written);
+        }
     }
-    let mut text = String::new();
-    for row in rows {
-        text.push_str(&row.json);
-        text.push('\n');
-    }
-    export::replace(path, &text)?;
-    store.set_meta("flags_export", &export::stamp(path)?)
+    tracing::warn!("the flags file is written to all the time; it is rebuilt after the next sweep");
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! What a model says of turns: questions that fit, answers that count only where their quotes are found.
 
+use std::ops::Range;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -86,7 +88,7 @@ struct MaskedPart {
     place: String,
     masked: String,
     /// For each mask: where it stands in the masked text, and where the secret stood in the original.
-    masks: Vec<(std::ops::Range<usize>, std::ops::Range<usize>)>,
+    masks: Vec<(Range<usize>, Range<usize>)>,
 }
 
 impl MaskedPart {
@@ -109,19 +111,25 @@ impl MaskedPart {
         Self { place: place(turn_part), masked, masks }
     }
 
-    /// Where a place of the masked text stood in the original.
-    fn original(&self, at: usize, end: bool) -> usize {
-        let mut shift = (0, 0);
-        for (masked, original) in &self.masks {
-            if at < masked.start {
-                break;
-            }
-            if at < masked.end || (end && at == masked.end) {
-                return if end { original.end } else { original.start };
-            }
-            shift = (masked.end, original.end);
-        }
-        at - shift.0 + shift.1
+    /// Where a range of the masked text stood in the original. A mask that it touches only in part counts whole.
+    fn original(&self, range: Range<usize>) -> Range<usize> {
+        let first = self.masks.partition_point(|(masked, _)| masked.end <= range.start);
+        let start = match self.masks.get(first) {
+            Some((masked, original)) if masked.start < range.start => original.start,
+            _ => self.unmasked(first, range.start),
+        };
+        let last = self.masks.partition_point(|(masked, _)| masked.end < range.end);
+        let end = match self.masks.get(last) {
+            Some((masked, original)) if masked.start < range.end => original.end,
+            _ => self.unmasked(last, range.end),
+        };
+        start..end.max(start)
+    }
+
+    /// Where a place stood that is no part of a mask; `before` masks come before it.
+    fn unmasked(&self, before: usize, at: usize) -> usize {
+        let known = before.checked_sub(1).and_then(|last| self.masks.get(last));
+        known.map_or(at, |(masked, original)| original.end + at.saturating_sub(masked.end))
     }
 }
 
@@ -142,19 +150,18 @@ impl MaskedTurn {
     }
 
     /// The first place where a quote stands: part, and start and end in the original text.
-    fn find(&self, quote: &str) -> Option<(usize, std::ops::Range<usize>)> {
+    fn find(&self, quote: &str) -> Option<(usize, Range<usize>)> {
         let quote = quote.trim();
         if quote.chars().count() < 3 {
             return None;
         }
         self.parts.iter().enumerate().find_map(|(index, part)| {
             if let Some(at) = part.masked.find(quote) {
-                let end = at + quote.len();
-                return Some((index, part.original(at, false)..part.original(end, true)));
+                return Some((index, part.original(at..at + quote.len())));
             }
             // The model saw control characters as escapes; a quote with one is found in that form, and stands for
             // the whole part.
-            let whole = 0..part.original(part.masked.len(), true);
+            let whole = part.original(0..part.masked.len());
             crate::prompt::shown(&part.masked).contains(quote).then_some((index, whole))
         })
     }
@@ -227,6 +234,15 @@ pub(super) async fn review(deps: &PatrolDeps, reviewer: &Reviewer<'_>, turns: &[
                 for incident in answer.incidents {
                     if let Some(vote) = count(deps, reviewer, turns, &window, &incident, &model) {
                         sightings.votes.push(vote);
+                    } else {
+                        tracing::debug!(
+                            agent = reviewer.agent,
+                            lens = reviewer.lens.as_str(),
+                            turn = incident.turn,
+                            category = incident.category.as_str(),
+                            confidence = incident.confidence,
+                            "an incident does not count: not sure enough, or its quote is not in the turn"
+                        );
                     }
                 }
             }
@@ -384,11 +400,19 @@ mod tests {
             masked: "key [t #1] then [u #2] end".into(),
             masks: vec![(4..10, 4..24), (16..22, 30..33)],
         };
-        assert_eq!(part.original(0, false), 0);
-        assert_eq!(part.original(4, false), 4);
-        assert_eq!(part.original(6, false), 4);
-        assert_eq!(part.original(10, true), 24);
-        assert_eq!(part.original(11, false), 25);
-        assert_eq!(part.original(26, true), 37);
+        for (masked, original) in [
+            (0..3, 0..3),
+            (4..10, 4..24),
+            (6..8, 4..24),
+            (11..15, 25..29),
+            (0..26, 0..37),
+            (5..17, 4..33),
+            // What ends where a mask begins, or begins where one ends, does not have the secret in it.
+            (0..4, 0..4),
+            (10..16, 24..30),
+            (22..26, 33..37),
+        ] {
+            assert_eq!(part.original(masked.clone()), original, "{masked:?}");
+        }
     }
 }

@@ -8,13 +8,16 @@ use super::review::{MaskedTurn, Reviewer, review};
 use super::sweep::{PatrolDeps, SharedDeps};
 use super::types::{Assignment, Contest, PendingTurn, StreamScan, TurnVerdict};
 use super::votes::detector_votes;
-use crate::case::{Evidence, FlagVote, Severity, Turn};
+use crate::case::{Category, Evidence, Finding, FlagVote, Severity, Turn};
 use crate::detect::evidence;
-use crate::engine::NodeError;
+use crate::engine::{NodeError, blocking};
 use crate::id::VoteId;
 use crate::logs::Loader;
 use crate::store::patrol_state::StoredTurn;
 use crate::text;
+
+/// Why a turn is pending that a detector panicked on.
+const DETECTOR_FAILED: &str = "a detector failed on it";
 
 /// What the detectors make of a share, before any model is asked.
 #[derive(Debug, Default)]
@@ -36,15 +39,14 @@ pub(super) async fn scan(
     prompt: &str,
     role: &str,
 ) -> Result<StreamScan, NodeError> {
-    // A model that is configured and cannot be asked leaves turns pending: it must never look as if there were none.
-    let with_model = deps.models.any();
+    let with_model = deps.asks_models();
     let worker = Arc::clone(deps);
     let share = assignment.clone();
     // Detectors are work for a core, not for the event loop.
-    let sifted =
-        tokio::task::spawn_blocking(move || sift(&worker, &share, with_model)).await.map_err(|error| {
-            NodeError::new(crate::engine::ErrorClass::Panic, format!("the detectors: {error}"))
-        })??;
+    let sifted = {
+        let _core = deps.cores.acquire().await.map_err(NodeError::transient)?;
+        blocking(move || sift(&worker, &share, with_model)).await?
+    };
     let Sifted { mut verdicts, mut pending, masked, mut reviewed } = sifted;
     if with_model && !masked.is_empty() {
         let reviewer = Reviewer {
@@ -100,10 +102,7 @@ pub(super) async fn scan(
 }
 
 fn sift(deps: &PatrolDeps, share: &Assignment, with_model: bool) -> Result<Sifted, NodeError> {
-    let turns = deps
-        .store
-        .pending_turns(share.stream_row, share.from, share.to)
-        .map_err(|error| NodeError::transient(text::causes(&error)).because(error))?;
+    let turns = deps.store.pending_turns(&share.share())?;
     let mut loader = Loader::new(&deps.logs);
     let mut sifted = Sifted::default();
     let at = deps.now();
@@ -118,7 +117,7 @@ fn sift(deps: &PatrolDeps, share: &Assignment, with_model: bool) -> Result<Sifte
                     sifted.verdicts.extend(verdict);
                     sifted.masked.extend(masked);
                 } else {
-                    sifted.pending.push(pending(stored.row, "a detector failed on it"));
+                    sifted.pending.push(pending(stored.row, DETECTOR_FAILED));
                 }
             }
             Err(error) => {
@@ -143,10 +142,7 @@ fn look(
 ) -> (Option<TurnVerdict>, Option<MaskedTurn>) {
     let findings = deps.detectors.scan(turn);
     let evidence = evidence(&deps.detectors, turn, &findings);
-    let masked = with_model.then(|| {
-        let hints = findings.iter().map(|finding| (finding.label.clone(), finding.category)).collect();
-        MaskedTurn::of(deps, stored.row, turn, hints)
-    });
+    let masked = with_model.then(|| MaskedTurn::of(deps, stored.row, turn, hints(&findings)));
     let verdict = (!evidence.is_empty()).then(|| TurnVerdict {
         turn_row: stored.row,
         run_id_ts: turn.run_id_ts(),
@@ -176,6 +172,29 @@ fn bounded(evidence: Vec<Evidence>) -> Vec<Evidence> {
     kept
 }
 
+/// A turn that is looked at again, also as a model may see it; or the reason why it cannot be.
+fn load(deps: &PatrolDeps, row: i64) -> Result<Result<(Turn, MaskedTurn), PendingTurn>, NodeError> {
+    let stored =
+        deps.store.turn(row)?.ok_or_else(|| NodeError::permanent(format!("turn row {row} is gone")))?;
+    let turn = match Loader::new(&deps.logs).load(&stored.record) {
+        Ok(turn) => turn,
+        Err(error) => return Ok(Err(pending(row, &format!("failed to {}", text::causes(&error))))),
+    };
+    let masked = catch_unwind(AssertUnwindSafe(|| {
+        let findings = deps.detectors.scan(&turn);
+        MaskedTurn::of(deps, row, &turn, hints(&findings))
+    }));
+    Ok(match masked {
+        Ok(masked) => Ok((turn, masked)),
+        Err(_) => Err(pending(row, DETECTOR_FAILED)),
+    })
+}
+
+/// What the detectors tell a model beforehand.
+fn hints(findings: &[Finding]) -> Vec<(String, Category)> {
+    findings.iter().map(|finding| (finding.label.clone(), finding.category)).collect()
+}
+
 /// A further agent's look at one turn. Its outcome is a vote, or the reason why there is none.
 ///
 /// # Errors
@@ -186,20 +205,12 @@ pub(super) async fn contest(
     prompt: &str,
     role: &str,
 ) -> Result<Result<TurnVerdict, PendingTurn>, NodeError> {
-    let stored = deps
-        .store
-        .turn(contest.turn_row)
-        .map_err(|error| NodeError::transient(text::causes(&error)).because(error))?
-        .ok_or_else(|| NodeError::permanent(format!("turn row {} is gone", contest.turn_row)))?;
-    let turn = match Loader::new(&deps.logs).load(&stored.record) {
-        Ok(turn) => turn,
-        Err(error) => {
-            return Ok(Err(pending(contest.turn_row, &format!("failed to {}", text::causes(&error)))));
-        }
+    let worker = Arc::clone(deps);
+    let row = contest.turn_row;
+    let (turn, masked) = match blocking(move || load(&worker, row)).await? {
+        Ok((turn, masked)) => (turn, [masked]),
+        Err(pending) => return Ok(Err(pending)),
     };
-    let hints =
-        deps.detectors.scan(&turn).iter().map(|found| (found.label.clone(), found.category)).collect();
-    let masked = [MaskedTurn::of(deps, stored.row, &turn, hints)];
     let reviewer =
         Reviewer { agent: &contest.agent, lens: contest.lens, role, prompt, stream: &contest.stream };
     let sightings = review(deps, &reviewer, &masked).await;

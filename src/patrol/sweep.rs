@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::clock::SharedClock;
 use crate::detect::Detectors;
 use crate::model::Models;
@@ -43,6 +45,13 @@ pub struct PatrolDeps {
     pub settings: PatrolSettings,
     /// The time.
     pub clock: SharedClock,
+    /// A permit a core. Agents may be many, but each scan that runs holds its thread's caches of the rules' automata.
+    pub cores: Semaphore,
+}
+
+/// A permit for each core of the machine.
+pub fn cores() -> Semaphore {
+    Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from))
 }
 
 /// Shared by every node function.
@@ -52,6 +61,12 @@ impl PatrolDeps {
     /// Now, RFC 3339 in UTC with milliseconds.
     pub fn now(&self) -> String {
         rfc3339(self.clock.now())
+    }
+
+    /// Whether models review as well. With any model configured they do, also where one cannot be called just now or
+    /// a graph names a role without one: such turns wait, and do not pass for reviewed on the word of the rules.
+    pub(super) fn asks_models(&self) -> bool {
+        self.models.roles().next().is_some()
     }
 }
 

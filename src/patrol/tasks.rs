@@ -14,9 +14,9 @@ use super::types::{
     Assignment, Contest, PendingTurn, ReadReport, StreamScan, SweepRequest, SweepSummary, TurnVerdict,
 };
 use crate::case::PatrolFlag;
-use crate::engine::{Ctx, NodeError, Registry};
+use crate::engine::{Ctx, NodeError, Registry, blocking};
 use crate::logs;
-use crate::store::StoreError;
+use crate::store::patrol_state::Due;
 
 /// Registers the patrol's node functions and types.
 pub fn register(registry: &mut Registry, deps: &SharedDeps) {
@@ -46,9 +46,9 @@ pub fn register(registry: &mut Registry, deps: &SharedDeps) {
     registry.task(
         "patrol.assign",
         "Shares the pending turns among ⌈1 + log₂(n)⌉ agents",
-        move |_: Ctx, _: Nothing| {
+        move |_: Ctx, input: AssignIn| {
             let deps = Arc::clone(&with);
-            async move { blocking(move || share(&deps)).await }
+            async move { blocking(move || share(&deps, &input.request)).await }
         },
     );
     let with = Arc::clone(deps);
@@ -63,7 +63,7 @@ pub fn register(registry: &mut Registry, deps: &SharedDeps) {
         move |_: Ctx, input: WeighIn| {
             let deps = Arc::clone(&with);
             async move {
-                let contested = if deps.models.any() {
+                let contested = if deps.asks_models() {
                     adjudicate::contests(&input.scans, usize::try_from(input.agents).unwrap_or(1))
                 } else {
                     Vec::new()
@@ -91,8 +91,8 @@ pub fn register(registry: &mut Registry, deps: &SharedDeps) {
                 let share = input.scans.iter().find(|scan| scan.assignment.stream == stream);
                 share.map_or(0.0, |scan| scan.assignment.pheromone)
             };
-            let known = |id: &str| deps.store.flag(id).ok().flatten();
-            Ok(AdjudicateOut { flags: adjudicate::flags(&verdicts, &deps.now(), known, level) })
+            let known = |id: &str| deps.store.flag(id);
+            Ok(AdjudicateOut { flags: adjudicate::flags(&verdicts, &deps.now(), known, level)? })
         }
     });
     let with = Arc::clone(deps);
@@ -112,7 +112,7 @@ pub fn register(registry: &mut Registry, deps: &SharedDeps) {
                         unsettled: &input.unsettled,
                         flags: &input.flags,
                     };
-                    record(&deps, &key, &outcome).map_err(store_fault)
+                    record(&deps, &key, &outcome)
                 })
                 .await?;
                 Ok(RecordOut { summary })
@@ -122,7 +122,9 @@ pub fn register(registry: &mut Registry, deps: &SharedDeps) {
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
-struct Nothing {}
+struct AssignIn {
+    request: SweepRequest,
+}
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ReadIn {
@@ -205,25 +207,12 @@ struct RecordOut {
     summary: SweepSummary,
 }
 
-/// Work that blocks, off the event loop.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
-) -> Result<T, NodeError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| NodeError::new(crate::engine::ErrorClass::Panic, error.to_string()))?
-}
-
-fn store_fault(error: StoreError) -> NodeError {
-    NodeError::transient(crate::text::causes(&error)).because(error)
-}
-
 fn read_logs(deps: &super::PatrolDeps) -> Result<ReadReport, NodeError> {
-    import_flags(&deps.store, &deps.flags_export).map_err(store_fault)?;
+    import_flags(&deps.store, &deps.flags_export)?;
     let versions = &deps.settings.versions;
-    deps.store.requeue_outdated(versions).map_err(store_fault)?;
-    let mut files = deps.store.files().map_err(store_fault)?;
-    let mut assembler = deps.store.assembler().map_err(store_fault)?;
+    deps.store.requeue_outdated(versions)?;
+    let mut files = deps.store.files()?;
+    let mut assembler = deps.store.assembler()?;
     deps.store.ingest(versions, |ingest| {
         let stats = logs::read(&deps.logs, &mut files, &mut assembler, ingest).map_err(|error| {
             NodeError::transient(format!("failed to {}", crate::text::causes(&error))).because(error)
@@ -240,8 +229,11 @@ fn read_logs(deps: &super::PatrolDeps) -> Result<ReadReport, NodeError> {
     })
 }
 
-fn share(deps: &super::PatrolDeps) -> Result<AssignOut, NodeError> {
-    let streams = deps.store.pending_streams().map_err(store_fault)?;
+fn share(deps: &super::PatrolDeps, request: &SweepRequest) -> Result<AssignOut, NodeError> {
+    let due_ms = request.due_only.then(|| deps.clock.now().as_millisecond());
+
+    let as_of = deps.store.last_pass()?;
+    let streams = deps.store.pending_streams(due_ms.map_or(Due::All, Due::At))?;
     let pending: usize = streams.iter().map(|stream| stream.pending.len()).sum();
     let (count, agents) = (streams.len(), agent_count(streams.len()));
     let streams = streams
@@ -250,7 +242,6 @@ fn share(deps: &super::PatrolDeps) -> Result<AssignOut, NodeError> {
             row: stream.row,
             name: stream.name,
             turn_rows: stream.pending,
-            pass: stream.pass,
             pheromone: stream.pheromone,
         })
         .collect();
@@ -259,12 +250,6 @@ fn share(deps: &super::PatrolDeps) -> Result<AssignOut, NodeError> {
         pending: integer(pending),
         agents: integer(agents),
         streams: integer(count),
-        assignments: assign(streams),
+        assignments: assign(streams, as_of, due_ms),
     })
-}
-
-impl From<StoreError> for NodeError {
-    fn from(error: StoreError) -> Self {
-        store_fault(error)
-    }
 }

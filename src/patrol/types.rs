@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Evidence, FlagVote, Severity};
+use crate::store::patrol_state::{Due, Share};
 
 /// What a patrol agent looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -57,13 +58,28 @@ pub struct Assignment {
     pub from: i64,
     /// Last turn row of the share.
     pub to: i64,
-    /// Number of the last change of what is pending: what changes later is not part of the share.
+    /// The last read pass when the share was made: what changed later is no part of it.
+    pub as_of: i64,
+    /// The time, in milliseconds since the Unix epoch, at which its turns are due; none where all are looked at.
     #[serde(default)]
-    pub pass: i64,
+    pub due_ms: Option<i64>,
     /// Pending turns in the share.
     pub turns: u64,
     /// The stream's pheromone level at the start of the sweep.
     pub pheromone: f64,
+}
+
+impl Assignment {
+    /// Which turns it is about, as the store knows them.
+    pub(super) fn share(&self) -> Share {
+        Share {
+            stream: self.stream_row,
+            from: self.from,
+            to: self.to,
+            as_of: self.as_of,
+            due: self.due_ms.map_or(Due::All, Due::At),
+        }
+    }
 }
 
 /// What was said of one turn; clean turns without any vote have none.
@@ -124,6 +140,9 @@ pub struct SweepRequest {
     /// Model at the start, or `rules`.
     #[serde(default)]
     pub model_version: String,
+    /// Whether turns whose review has failed are left alone until their next attempt is due.
+    #[serde(default)]
+    pub due_only: bool,
 }
 
 /// What an agent brings back from its share.

@@ -29,9 +29,12 @@ pub(super) fn load(deps: &PoliceDeps, flag: &PatrolFlag, reach: u32) -> Result<C
         if turns.is_empty() {
             missing.push(format!("{}: not in the logs of this directory", text::plain(name)));
         }
+        // A name that two files share belongs to the flag only in the flag's own stream. Where none is left there, the
+        // session became known after the flag was raised, and the turn is in another stream now.
+        let in_stream = |turn: &StoredTurn| turn.record.stream().0 == flag.stream;
+        let own = turns.iter().any(in_stream);
         for turn in turns {
-            // A name that two files share belongs to the flag only in the flag's own stream.
-            if !flag.stream.is_empty() && turn.record.stream().0 != flag.stream {
+            if own && !in_stream(&turn) {
                 continue;
             }
             for neighbour in deps.patrol.neighbours(turn.row, reach)? {

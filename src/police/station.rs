@@ -113,8 +113,8 @@ impl<'a> Station<'a> {
     /// # Errors
     /// Where a store cannot be read or written.
     pub fn escalate(&self, threshold: Severity) -> Result<u64, StationError> {
-        // Flags of ours change with sweeps only: where there was none, there is nothing to look through.
-        let mark = format!("{} sweeps, {threshold} and above", self.deps.patrol.sweeps()?);
+        // Without a sweep or a new line no flag has changed: there is nothing to look through.
+        let mark = format!("{}, {threshold} and above", self.deps.patrol.flags_mark()?);
         if self.deps.police.escalated()?.as_deref() == Some(mark.as_str()) {
             return Ok(0);
         }
@@ -183,11 +183,15 @@ impl<'a> Station<'a> {
         };
         match result {
             Ok(outcome) if outcome.status == Outcome::Done => {
-                match self.deps.police.case(&item.flag_id)? {
-                    Some(case) => {
-                        // A graph that was edited so that nothing concludes must not run for ever.
-                        Ok(Concluded::Case(Box::new(case)))
-                    }
+                // A case of an earlier investigation is no answer to this one: a graph that was edited so that nothing
+                // concludes must not pass for one that did.
+                let case = if self.deps.police.is_concluded(&item.flag_id)? {
+                    self.deps.police.case(&item.flag_id)?
+                } else {
+                    None
+                };
+                match case {
+                    Some(case) => Ok(Concluded::Case(Box::new(case))),
                     None => self.failed(&item, "the run ended without a case file", false, false),
                 }
             }

@@ -9,7 +9,7 @@ use super::station::PoliceDeps;
 use super::types::{CaseDraft, ContextWindow, LeadAnswer};
 use super::{advice, context, report, rules, verify};
 use crate::case::{CaseFile, PatrolFlag};
-use crate::engine::{Ctx, NodeError, Registry};
+use crate::engine::{Ctx, NodeError, Registry, blocking};
 use crate::id::InvestigationId;
 
 /// Registers the police's node functions and types.
@@ -59,7 +59,7 @@ pub fn register(registry: &mut Registry, deps: &Arc<PoliceDeps>) {
             if draft.decided_by.is_empty() {
                 complete(&deps, &input.flag, &input.context, &mut draft);
             }
-            let draft = verify::verify(&deps, &input.flag, &input.context, draft)?;
+            let draft = verify::verify(&deps, &input.context, draft)?;
             Ok(DraftOut { draft })
         })
     });
@@ -112,14 +112,6 @@ fn conclude(deps: &PoliceDeps, flag: &PatrolFlag, draft: CaseDraft) -> CaseFile 
         recommended_actions: draft.recommended_actions,
         caveats: draft.caveats,
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
-) -> Result<T, NodeError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| NodeError::new(crate::engine::ErrorClass::Panic, error.to_string()))?
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::station::PoliceDeps;
 use super::types::{CaseDraft, ContextWindow};
-use crate::case::{Evidence, Finding, PatrolFlag, Turn};
+use crate::case::{Evidence, Finding, Turn};
 use crate::detect::{quote, sensitive_spans};
 use crate::logs::Loader;
 use crate::store::StoreError;
@@ -16,7 +16,6 @@ use crate::text;
 /// Where the store cannot be read.
 pub(super) fn verify(
     deps: &PoliceDeps,
-    flag: &PatrolFlag,
     context: &ContextWindow,
     mut draft: CaseDraft,
 ) -> Result<CaseDraft, StoreError> {
@@ -62,7 +61,7 @@ pub(super) fn verify(
         draft.caveats.push(format!("{lost} pieces of evidence no longer stand where they were found."));
     }
     let (found, lost): (Vec<String>, Vec<String>) =
-        draft.quotes.drain(..).partition(|quote| context.text.contains(quote.trim()));
+        draft.quotes.drain(..).partition(|quote| stands(&context.text, quote));
     draft.quotes = found;
     for quote in lost {
         draft.caveats.push(format!(
@@ -70,7 +69,7 @@ pub(super) fn verify(
             text::bounded(&text::plain(&deps.detectors.redact(&quote)), 120)
         ));
     }
-    if draft.relevant_log_ids.is_empty() && flag.evidence.is_empty() {
+    if draft.relevant_log_ids.is_empty() && draft.evidence.is_empty() && draft.quotes.is_empty() {
         draft.confidence = draft.confidence.min(0.3);
         draft
             .caveats
@@ -84,6 +83,12 @@ pub(super) fn verify(
         *action = shown(deps, action, 400).replace('\n', " ");
     }
     Ok(draft)
+}
+
+/// Whether a quote is in the text. Two characters or less are in every text and show nothing.
+fn stands(text: &str, quote: &str) -> bool {
+    let quote = quote.trim();
+    quote.chars().nth(2).is_some() && text.contains(quote)
 }
 
 /// Indices of the evidence that stands where it was found. Each part is looked through once, however much was found in
@@ -135,4 +140,17 @@ fn finding(item: &Evidence) -> Finding {
 fn shown(deps: &PoliceDeps, body: &str, limit: usize) -> String {
     let lines: Vec<String> = deps.detectors.redact(body).lines().map(text::plain).collect();
     text::bounded(&lines.join("\n"), limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_must_say_something() {
+        assert!(stands("I will move the list", " move the list "));
+        for nothing in ["", "  ", "ov", "move a list"] {
+            assert!(!stands("I will move the list", nothing), "{nothing:?}");
+        }
+    }
 }

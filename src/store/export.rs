@@ -1,23 +1,34 @@
 //! Files that are written from the stores for people and other programs: whole or not at all.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{self, Metadata, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::StoreError;
-
-/// Longest line of an exported file that is read back, in bytes.
-const MAX_LINE_BYTES: u64 = 8 << 20;
 
 /// Replaces a file's content in one step: a reader sees the old text or the new one, never a part.
 ///
 /// # Errors
 /// Where the file or its folder cannot be written.
 pub fn replace(path: &Path, text: &str) -> Result<(), StoreError> {
+    replace_known(path, text, None).map(drop)
+}
+
+/// The same for a file that others write to as well: where it is no longer what it was at `known`, a [`stamp`], nothing
+/// is written. Gives the new stamp, or nothing where nothing was written.
+///
+/// # Errors
+/// Where the file or its folder cannot be written.
+pub fn replace_unless_changed(path: &Path, text: &str, known: &str) -> Result<Option<String>, StoreError> {
+    replace_known(path, text, Some(known))
+}
+
+fn replace_known(path: &Path, text: &str, known: Option<&str>) -> Result<Option<String>, StoreError> {
     let fault = |source: std::io::Error| StoreError::at(path)(source);
-    if fs::read(path).is_ok_and(|known| known == text.as_bytes()) {
-        return Ok(());
+    let present = stamp(path)?;
+    if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(Some(present));
     }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -31,8 +42,16 @@ pub fn replace(path: &Path, text: &str) -> Result<(), StoreError> {
         .map_err(fault)?;
     file.write_all(text.as_bytes()).map_err(fault)?;
     file.sync_data().map_err(fault)?;
+    // A rename changes nothing of a stamp: what somebody else does afterwards does not pass for ours.
+    let new = stamp_of(&file.metadata().map_err(fault)?);
     drop(file);
-    fs::rename(&beside, path).map_err(fault)
+    if let Some(known) = known
+        && stamp(path)? != known
+    {
+        return Ok(None);
+    }
+    fs::rename(&beside, path).map_err(fault)?;
+    Ok(Some(new))
 }
 
 /// What changes when a file does: its size, time and inode; empty where there is no file.
@@ -41,10 +60,14 @@ pub fn replace(path: &Path, text: &str) -> Result<(), StoreError> {
 /// Where the file is there and cannot be looked at.
 pub fn stamp(path: &Path) -> Result<String, StoreError> {
     match fs::metadata(path) {
-        Ok(data) => Ok(format!("{}:{}:{}:{}", data.size(), data.mtime(), data.mtime_nsec(), data.ino())),
+        Ok(data) => Ok(stamp_of(&data)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(source) => Err(StoreError::at(path)(source)),
     }
+}
+
+fn stamp_of(data: &Metadata) -> String {
+    format!("{}:{}:{}:{}", data.size(), data.mtime(), data.mtime_nsec(), data.ino())
 }
 
 /// The lines of a file that are not blank, as they are; bytes that are no UTF-8 become replacement characters.
@@ -52,22 +75,9 @@ pub fn stamp(path: &Path) -> Result<String, StoreError> {
 /// # Errors
 /// Where the file cannot be read.
 pub fn read_lines(path: &Path) -> Result<Vec<String>, StoreError> {
-    let fault = |source: std::io::Error| StoreError::at(path)(source);
-    let mut reader = BufReader::new(File::open(path).map_err(fault)?);
-    let mut lines = Vec::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let mut limited = std::io::Read::take(&mut reader, MAX_LINE_BYTES);
-        if limited.read_until(b'\n', &mut line).map_err(fault)? == 0 {
-            return Ok(lines);
-        }
-        let text = String::from_utf8_lossy(&line);
-        let text = text.trim();
-        if !text.is_empty() {
-            lines.push(text.to_owned());
-        }
-    }
+    let bytes = fs::read(path).map_err(StoreError::at(path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
 /// Makes a folder that only its owner may enter, where it is not there yet.
@@ -101,5 +111,28 @@ mod tests {
         assert_eq!(stamp(&path).unwrap(), first);
         assert_eq!(read_lines(&path).unwrap(), ["a", "b"]);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_somebody_else_has_written_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("flags.jsonl");
+        let first = replace_unless_changed(&path, "ours\n", "").unwrap().unwrap();
+        assert_eq!(stamp(&path).unwrap(), first);
+        fs::write(&path, "ours\ntheirs\n").unwrap();
+        assert_eq!(replace_unless_changed(&path, "ours, later\n", &first).unwrap(), None);
+        assert_eq!(read_lines(&path).unwrap(), ["ours", "theirs"]);
+        let now = stamp(&path).unwrap();
+        let second = replace_unless_changed(&path, "ours\ntheirs\nmore\n", &now).unwrap().unwrap();
+        assert_eq!((read_lines(&path).unwrap().len(), stamp(&path).unwrap()), (3, second));
+    }
+
+    #[test]
+    fn a_line_is_one_however_long_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("flags.jsonl");
+        let long = "x".repeat(9 << 20);
+        fs::write(&path, format!("{long}\nnext\n")).unwrap();
+        assert_eq!(read_lines(&path).unwrap().first(), Some(&long));
     }
 }

@@ -16,3 +16,12 @@ pub mod sqlite;
 
 pub use checkpoints::SqliteCheckpointer;
 pub use sqlite::{Change, Migration, StoreError, StoreErrorKind};
+
+use crate::engine::NodeError;
+
+impl From<StoreError> for NodeError {
+    /// A store that fails may work next time: another process held it too long, a disk was full.
+    fn from(error: StoreError) -> Self {
+        Self::transient(crate::text::causes(&error)).because(error)
+    }
+}

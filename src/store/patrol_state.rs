@@ -11,6 +11,8 @@ mod flags;
 mod ingest;
 mod schema;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use std::path::Path;
@@ -22,8 +24,8 @@ pub use self::counts::TurnCounts;
 pub use self::flags::FlagRow;
 pub use self::ingest::Ingest;
 use self::schema::MIGRATIONS;
-pub use self::sweep::{Share, SweepRecord};
-pub use self::turns::{StoredTurn, StreamRow, TurnStatus};
+pub use self::sweep::SweepRecord;
+pub use self::turns::{Due, Share, StoredTurn, StreamRow, TurnStatus};
 use super::StoreError;
 use super::repository::Repository;
 
@@ -100,20 +102,6 @@ fn set_meta(connection: &Connection, key: &str, value: &str) -> rusqlite::Result
         .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
         .execute([key, value])?;
     Ok(())
-}
-
-/// Number of the last change of what is pending.
-fn last_pass(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'pass'), 0)")?
-        .query_row([], |row| row.get(0))
-}
-
-/// Counts a change of what is pending.
-fn next_pass(connection: &Connection) -> rusqlite::Result<i64> {
-    let pass = last_pass(connection)? + 1;
-    set_meta(connection, "pass", &pass.to_string())?;
-    Ok(pass)
 }
 
 /// Plain data to JSON: maps with string keys and no foreign types, which cannot fail.

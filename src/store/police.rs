@@ -15,6 +15,9 @@ use super::sqlite::{Change, Migration};
 use crate::case::{CaseFile, Severity};
 use crate::id::RunId;
 
+#[cfg(test)]
+mod tests;
+
 const MIGRATIONS: &[Migration] = &[Migration {
     name: "the escalation queue",
     change: Change::Sql(
@@ -123,7 +126,7 @@ impl PoliceStore {
         Ok(Self { file: Repository::in_memory(MIGRATIONS)? })
     }
 
-    /// Queues flags for investigation: new ones, and those whose revision is newer than what was investigated. Gives how
+    /// Queues flags for investigation: new ones, and those whose revision is another one than what was investigated. Gives how
     /// many were queued. `mark` names what the flags are a list of: the same mark again is not even looked at.
     ///
     /// # Errors
@@ -135,7 +138,7 @@ impl PoliceStore {
                 "INSERT INTO queue (flag_id, rank, queued_at, revision, status) VALUES (?1, ?2, ?3, ?4, 'waiting')
                  ON CONFLICT (flag_id) DO UPDATE SET rank = ?2, revision = ?4, status = 'waiting', attempts = 0,
                    next_at = 0, lease_until = 0, run_id = NULL, last_error = NULL
-                 WHERE ?4 > revision",
+                 WHERE ?4 <> revision",
             )?;
             for flag in flags {
                 let changed = statement.execute(params![
@@ -164,7 +167,8 @@ impl PoliceStore {
         })
     }
 
-    /// Queues a flag again whatever became of it before, as a person asks for it.
+    /// Queues a flag again whatever became of it before, as a person asks for it. A run that was cut off goes on, if
+    /// the flag is still the one it investigates.
     ///
     /// # Errors
     /// Where the store cannot be written.
@@ -178,8 +182,9 @@ impl PoliceStore {
         self.file.write("queue a flag", |transaction| {
             transaction.execute(
                 "INSERT INTO queue (flag_id, rank, queued_at, revision, status) VALUES (?1, ?2, ?3, ?4, 'waiting')
-                 ON CONFLICT (flag_id) DO UPDATE SET status = 'waiting', attempts = 0, next_at = 0, lease_until = 0,
-                   run_id = CASE WHEN status IN ('waiting', 'working') THEN run_id END",
+                 ON CONFLICT (flag_id) DO UPDATE SET rank = ?2, revision = ?4, status = 'waiting', attempts = 0,
+                   next_at = 0, lease_until = 0,
+                   run_id = CASE WHEN status IN ('waiting', 'working') AND revision = ?4 THEN run_id END",
                 params![flag_id, severity as i64, now.as_millisecond(), revision],
             )?;
             Ok(())
@@ -300,6 +305,18 @@ impl PoliceStore {
                 [&case.flag_id],
             )?;
             Ok(())
+        })
+    }
+
+    /// Whether the flag's investigation has come to its case file, so that the queue is done with it.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn is_concluded(&self, flag_id: &str) -> Result<bool, StoreError> {
+        self.file.read("look at the queue", |connection| {
+            connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM queue WHERE flag_id = ?1 AND status = 'done')")?
+                .query_row([flag_id], |row| row.get(0))
         })
     }
 

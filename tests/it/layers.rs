@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &["text"]),
     ("openclaw", &[]),
     ("logs", &["case", "clock", "id", "openclaw", "text"]),
-    ("store", &["case", "clock", "engine", "graph", "id", "logs"]),
+    ("store", &["case", "clock", "engine", "graph", "id", "logs", "text"]),
     ("workflow", &["clock", "engine", "graph", "id", "model", "prompt", "text"]),
     (
         "patrol",

@@ -137,7 +137,14 @@ fn a_tail_is_reviewed_and_replaced_by_its_turn() {
     text += &end("run-a", 1_500, "I will not repeat it.").to_string();
     text.push('\n');
     std::fs::write(&path, text).unwrap();
-    world.patrol();
+    let second = world.patrol();
+    assert_eq!(
+        second["flags"][0]["turn_ids"],
+        json!(["run-a_1500"]),
+        "the name it had as a tail is no turn's"
+    );
+    assert_eq!(second["flags"][0]["evidence"].as_array().unwrap().len(), 1);
+    assert_eq!(second["cases"][0]["relevant_log_ids"], json!(["run-a_1500"]));
     let status = world.status();
     assert_eq!(status["turns"]["seen"], 1);
     assert_eq!(status["turns"]["flagged"], 1);
@@ -353,4 +360,69 @@ fn a_sweep_that_was_cut_off_under_other_rules_does_not_clear_anything() {
     let report = world.patrol();
     assert_eq!(report["flags"].as_array().unwrap().len(), 1);
     assert_eq!(world.status()["turns"]["clean"], 2);
+}
+
+#[test]
+fn flags_that_come_back_out_of_their_export_are_still_investigated() {
+    let world = World::new();
+    one_secret(&world);
+    world.sentrix("patrol --once --no-police").exits(0);
+    for ending in ["", "-wal", "-shm"] {
+        drop(std::fs::remove_file(world.logs().join(format!("patrol_state.db{ending}"))));
+    }
+    let report = world.patrol();
+    assert_eq!(flags(&world).len(), 1, "the same flag, not another one");
+    assert_eq!(report["cases"].as_array().unwrap().len(), 1, "{report:#}");
+}
+
+#[test]
+fn a_lost_patrol_store_hides_nothing_from_the_police() {
+    let world = World::new();
+    one_secret(&world);
+    world.patrol();
+    // Everything of the patrol is lost, and as many sweeps as before find something else.
+    for name in ["patrol_state.db", "patrol_state.db-wal", "patrol_state.db-shm", "patrol_flags.jsonl"] {
+        drop(std::fs::remove_file(world.logs().join(name)));
+    }
+    world.log("20261122T100000.json", &[end("run-z", 9_000, &format!("another one: {}", token(2)))]);
+    let report = world.patrol();
+    assert_eq!(report["flags"][0]["turn_ids"], json!(["run-z_9000"]));
+    assert_eq!(report["cases"].as_array().unwrap().len(), 1, "{report:#}");
+}
+
+#[test]
+fn a_graph_that_concludes_nothing_does_not_pass_for_one_that_did() {
+    let world = World::new();
+    one_secret(&world);
+    world.patrol();
+    world.run(["graph", "eject", "."]).exits(0);
+    let file = world.root().join("graphs/investigate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let edited =
+        text.replace("task = \"police.conclude\"", "task = \"core.note\"\nwith = { text = \"later\" }");
+    std::fs::write(&file, edited).unwrap();
+    let asked = world.sentrix("police investigate 1 --format json").exits(1).json();
+    assert_eq!(asked["cases"], json!([]), "the case there is belongs to an earlier investigation");
+    assert!(asked["failed"].to_string().contains("without a case file"), "{asked:#}");
+}
+
+#[test]
+fn a_flagged_turn_whose_session_becomes_known_later_is_still_read() {
+    let world = World::new();
+    // Nothing says the session until the second event.
+    let path =
+        world.log("20261122T100000.json", &[end("run-a", 1_000, &format!("the token is {}", token(1)))]);
+    let first = world.sentrix("patrol --once --no-police --format json").exits(0).json();
+    assert_eq!(first["flags"][0]["stream"], "file:20261122T100000.json");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text += &user("run-a", MAIN, 2_000, "thank you").to_string();
+    text.push('\n');
+    std::fs::write(&path, text).unwrap();
+    world.patrol();
+    let asked = world.sentrix("police investigate 1 --format json").exits(0).json();
+    let run = world.sentrix("graph history 1 --format json").exits(0).json();
+    let context = run["steps"][0]["tasks"][0]["writes"].as_array().unwrap();
+    let context = context.iter().find(|write| write["channel"] == "context").unwrap();
+    assert_eq!(context["value"]["turns"][0]["run_id_ts"], "run-a_1000", "{asked:#}");
+    assert_eq!(context["value"]["stream"], MAIN);
 }

@@ -261,3 +261,18 @@ fn an_edited_prompt_is_the_one_that_is_asked() {
     assert!(ran.stdout.contains("nobody") || ran.stderr.contains("nobody"), "{}{}", ran.stdout, ran.stderr);
     assert_eq!(world.status()["turns"]["pending"], 1);
 }
+
+#[test]
+fn a_role_without_a_model_leaves_turns_pending() {
+    let server = ModelServer::answering(honest);
+    let world = world(&server, "openai");
+    world.run(["graph", "eject", "."]).exits(0);
+    let file = world.root().join("graphs/patrol.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("role = \"patrol\"", "role = \"patroll\"")).unwrap();
+    plan(&world);
+    world.sentrix("patrol --once --no-police").exits(3);
+    let status = world.status();
+    assert_eq!((&status["turns"]["clean"], &status["turns"]["pending"]), (&json!(0), &json!(2)));
+    assert!(status["not_reviewed"].to_string().contains("patroll"), "{status:#}");
+}

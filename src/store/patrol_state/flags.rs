@@ -55,8 +55,24 @@ impl PatrolStore {
             .map(|row| row.and_then(|row| row.flag))
     }
 
+    /// Changes whenever flags of ours may have: the last sweep and the last line.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn flags_mark(&self) -> Result<String, StoreError> {
+        self.file.read("look for new flags", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT coalesce((SELECT key FROM sweeps ORDER BY number DESC LIMIT 1), 'no sweep')
+                       || ', flag ' || coalesce((SELECT max(seq) FROM flags), 0)",
+                )?
+                .query_row([], |row| row.get(0))
+        })
+    }
+
     /// Takes in the lines of a `patrol_flags.jsonl` that the store does not know yet, as they are; gives how many
-    /// were new and how many of those could not be read (kept all the same).
+    /// were new and how many of those could not be read (kept all the same). A line of ours, from a store that was
+    /// lost, is a flag of ours again; of one that is known the store's own text stays.
     ///
     /// # Errors
     /// Where the store cannot be written.
@@ -66,7 +82,7 @@ impl PatrolStore {
             let mut known =
                 transaction.prepare_cached("SELECT EXISTS (SELECT 1 FROM flags WHERE flag_id = ?1 OR json = ?2)")?;
             let mut insert = transaction.prepare_cached(
-                "INSERT INTO flags (flag_id, severity, updated_at, revision, legacy, json) VALUES (?1, ?2, ?3, 1, 1, ?4)",
+                "INSERT INTO flags (flag_id, severity, updated_at, revision, legacy, json) VALUES (?1, ?2, ?3, 1, ?4, ?5)",
             )?;
             for line in lines {
                 let flag = serde_json::from_str::<PatrolFlag>(line).ok();
@@ -76,7 +92,9 @@ impl PatrolStore {
                 }
                 let severity = flag.as_ref().map_or(Severity::Clean, |flag| flag.consensus_severity);
                 let at = flag.as_ref().map_or("", |flag| flag.timestamp.as_str());
-                insert.execute(params![id, severity.as_str(), at, line])?;
+                // The earlier tool knew no streams.
+                let legacy = flag.as_ref().is_none_or(|flag| flag.stream.is_empty());
+                insert.execute(params![id, severity.as_str(), at, legacy, line])?;
                 new += 1;
                 unreadable += u64::from(flag.is_none());
             }
@@ -102,7 +120,8 @@ pub(super) fn put_flag(transaction: &Transaction<'_>, flag: &PatrolFlag, at: &st
     transaction
         .prepare_cached(
             "INSERT INTO flags (flag_id, severity, updated_at, revision, legacy, json) VALUES (?1, ?2, ?3, 1, 0, ?4)
-             ON CONFLICT (flag_id) DO UPDATE SET severity = ?2, updated_at = ?3, json = ?4, revision = revision + 1",
+             ON CONFLICT (flag_id) DO UPDATE SET severity = ?2, updated_at = ?3, json = ?4, revision = revision + 1,
+               legacy = 0",
         )?
         .execute(params![flag.flag_id, flag.consensus_severity.as_str(), at, json(flag)])?;
     Ok(())

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::turns::TurnStatus;
-use super::{PatrolStore, Versions, json, next_pass, set_meta, version_row};
+use super::{PatrolStore, Versions, json, set_meta, version_row};
 use crate::logs::{Assembler, FileChange, FileState, Identity, LogsError, Reject, Sink, TurnRecord};
 use crate::store::StoreError;
 use crate::store::repository::Repository;
@@ -72,7 +72,7 @@ impl PatrolStore {
             .query_row("SELECT EXISTS (SELECT 1 FROM cleared)", [], |row| row.get::<_, bool>(0))
             .map_err(fault)?;
         let version = version_row(&transaction, versions).map_err(fault)?;
-        let pass = next_pass(&transaction).map_err(fault)?;
+        let pass = last_pass(&transaction).map_err(fault)? + 1;
         let mut ingest = Ingest {
             transaction: &transaction,
             file: &self.file,
@@ -90,7 +90,8 @@ impl PatrolStore {
             for file in &files {
                 statement.execute(params![file.name, json(file)])?;
             }
-            set_meta(&transaction, "assembler", &json(&assembler))
+            set_meta(&transaction, "assembler", &json(&assembler))?;
+            set_meta(&transaction, PASS, &pass.to_string())
         })()
         .map_err(fault)?;
         transaction.commit().map_err(fault)?;
@@ -114,11 +115,11 @@ impl Ingest<'_> {
             .transaction
             .prepare_cached(
                 "INSERT INTO turns (turn_id, stream, run_id, ts, run_id_ts, source_file, at, session_key, agent_id, ended,
-                   text_bytes, digest, extents, status, version, pass)
+                   text_bytes, digest, extents, status, version, changed)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
                  ON CONFLICT (turn_id) DO UPDATE SET stream = ?2, run_id = ?3, ts = ?4, run_id_ts = ?5, source_file = ?6,
                    at = ?7, session_key = ?8, agent_id = ?9, ended = ?10, text_bytes = ?11, digest = ?12, extents = ?13,
-                   status = 0, attempts = 0, reason = NULL, pass = ?16
+                   status = 0, attempts = 0, next_at = 0, reason = NULL, changed = ?16
                  WHERE digest <> ?12 OR run_id_ts <> ?5",
             )?
             .execute(params![
@@ -171,18 +172,26 @@ impl Ingest<'_> {
         Ok(())
     }
 
-    /// Moves a run's turns to the stream that they turn out to belong to.
+    /// Moves a run's turns to the stream that they turn out to belong to, and notes their agent.
     fn move_run(&mut self, identity: &Identity<'_>) -> rusqlite::Result<()> {
         // The character after `_` bounds every `runId_ts` of this run from above.
         let (from, to) = (format!("{}_", identity.run_id), format!("{}`", identity.run_id));
+        if let Some(agent_id) = identity.agent_id {
+            self.transaction
+                .prepare_cached(
+                    "UPDATE turns SET agent_id = ?3
+                     WHERE run_id_ts >= ?1 AND run_id_ts < ?2 AND run_id = ?4 AND agent_id IS NULL",
+                )?
+                .execute(params![from, to, agent_id, identity.run_id])?;
+        }
         let Some(session_key) = identity.session_key else { return Ok(()) };
         let stream = self.stream_row(session_key)?;
         self.transaction
             .prepare_cached(
-                "UPDATE turns SET stream = ?3, session_key = ?4, agent_id = coalesce(?5, agent_id)
+                "UPDATE turns SET stream = ?3, session_key = ?4, changed = ?5
                  WHERE run_id_ts >= ?1 AND run_id_ts < ?2 AND run_id = ?6 AND session_key IS NULL",
             )?
-            .execute(params![from, to, stream, session_key, identity.agent_id, identity.run_id])?;
+            .execute(params![from, to, stream, session_key, self.pass, identity.run_id])?;
         Ok(())
     }
 
@@ -204,6 +213,17 @@ impl Ingest<'_> {
     fn stored(&self, done: rusqlite::Result<()>, doing: &'static str) -> Result<(), LogsError> {
         done.map_err(|source| LogsError::sink(self.file.fault(doing, source)))
     }
+}
+
+/// Where the number of the last read pass is kept.
+const PASS: &str = "pass";
+
+/// The number of the last read pass. A turn's `changed` is the pass that last changed what there is to review of it,
+/// so that a review can tell whether it is still about the same turn.
+pub(super) fn last_pass(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?1), 0)")?
+        .query_row([PASS], |row| row.get(0))
 }
 
 impl Sink for Ingest<'_> {

@@ -42,9 +42,10 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
         text_bytes INTEGER NOT NULL,
         digest INTEGER NOT NULL,
         extents BLOB NOT NULL,
+        changed INTEGER NOT NULL,
         status INTEGER NOT NULL,
-        pass INTEGER NOT NULL,
         attempts INTEGER NOT NULL DEFAULT 0,
+        next_at INTEGER NOT NULL DEFAULT 0,
         reason TEXT,
         version INTEGER REFERENCES versions (id),
         reviewed_at TEXT

@@ -5,27 +5,17 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::flags::put_flag;
-use super::turns::TurnStatus;
+use super::turns::{Share, TurnStatus};
 use super::{PatrolStore, Versions, version_row};
 use crate::case::PatrolFlag;
 use crate::store::StoreError;
 
+/// How long a turn waits after its first failed review; four times as long after each further one.
+const FIRST_WAIT_MS: i64 = 60_000;
+/// The longest such wait.
+const LONGEST_WAIT_MS: i64 = 3_600_000;
 /// How much of the pheromone stays from one sweep to the next.
 const PHEROMONE_DECAY: f64 = 0.85;
-
-/// Turns of a stream that were scanned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// The stream's row.
-    pub stream: i64,
-    /// First turn row.
-    pub from: i64,
-    /// Last turn row.
-    pub to: i64,
-    /// Number of the last change when the share was made. A turn that was changed or put back later is none of what was
-    /// scanned, also where a sweep that was cut off long ago goes on.
-    pub pass: i64,
-}
 
 /// What a sweep writes, all at once.
 #[expect(missing_debug_implementations, reason = "it holds a function")]
@@ -34,9 +24,11 @@ pub struct SweepRecord<'a> {
     pub key: &'a str,
     /// When, RFC 3339.
     pub at: String,
+    /// The same in milliseconds since the Unix epoch.
+    pub at_ms: i64,
     /// What it was reviewed with.
     pub versions: &'a Versions,
-    /// Shares that were scanned.
+    /// Shares that were scanned. What has changed since they were made stays pending.
     pub reviewed: Vec<Share>,
     /// Turns that were not reviewed after all, with the reason.
     pub pending: Vec<(i64, String)>,
@@ -68,8 +60,8 @@ impl PatrolStore {
             let version = version_row(transaction, sweep.versions)?;
             {
                 let mut statement = transaction.prepare_cached(
-                    "UPDATE turns SET status = 1, reason = NULL, version = ?4, reviewed_at = ?5
-                     WHERE stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0 AND pass <= ?6",
+                    "UPDATE turns SET status = 1, reason = NULL, version = ?5, reviewed_at = ?6
+                     WHERE stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0 AND changed <= ?4 AND next_at <= ?7",
                 )?;
                 // Pending ones are taken out first, so that the update cannot pass them off as clean.
                 let mut hold = transaction.prepare_cached("UPDATE turns SET status = -1, reason = ?2 WHERE id = ?1 AND status = 0")?;
@@ -77,8 +69,15 @@ impl PatrolStore {
                     hold.execute(params![row, reason])?;
                 }
                 for share in &sweep.reviewed {
-                    let Share { stream, from, to, pass } = share;
-                    statement.execute(params![stream, from, to, version, sweep.at, pass])?;
+                    statement.execute(params![
+                        share.stream,
+                        share.from,
+                        share.to,
+                        share.as_of,
+                        version,
+                        sweep.at,
+                        share.due.millis()
+                    ])?;
                 }
                 let mut flagged = transaction.prepare_cached(
                     "UPDATE turns SET status = ?2, version = ?3, reviewed_at = ?4 WHERE id = ?1 AND status = 1",
@@ -91,7 +90,11 @@ impl PatrolStore {
                 "UPDATE turns SET status = 3, attempts = attempts + 1 WHERE status = -1 AND attempts + 1 >= ?1",
                 [sweep.max_attempts],
             )?;
-            transaction.execute("UPDATE turns SET status = 0, attempts = attempts + 1 WHERE status = -1", [])?;
+            transaction.execute(
+                "UPDATE turns SET status = 0, attempts = attempts + 1, next_at = ?1 + min(?2 << (2 * min(attempts, 8)), ?3)
+                 WHERE status = -1",
+                params![sweep.at_ms, FIRST_WAIT_MS, LONGEST_WAIT_MS],
+            )?;
             for flag in sweep.flags {
                 put_flag(transaction, flag, &sweep.at)?;
             }
@@ -136,87 +139,4 @@ pub(super) fn decayed(level: f64, since: i64, now: i64) -> f64 {
 /// The number of the last sweep.
 pub(super) fn sweep_number(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("SELECT coalesce(max(number), 0) FROM sweeps")?.query_row([], |row| row.get(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-
-    use super::*;
-    use crate::logs;
-
-    fn versions() -> Versions {
-        Versions { ruleset: "r".into(), model: "rules".into() }
-    }
-
-    fn read(store: &PatrolStore, dir: &Path) {
-        let mut files = store.files().unwrap();
-        let mut assembler = store.assembler().unwrap();
-        let ingested: Result<(), StoreError> = store.ingest(&versions(), |ingest| {
-            logs::read(dir, &mut files, &mut assembler, ingest).unwrap();
-            Ok(((), files, assembler))
-        });
-        ingested.unwrap();
-    }
-
-    fn share(store: &PatrolStore) -> Share {
-        let stream = &store.pending_streams().unwrap()[0];
-        let (from, to) = (*stream.pending.first().unwrap(), *stream.pending.last().unwrap());
-        Share { stream: stream.row, from, to, pass: stream.pass }
-    }
-
-    fn record(store: &PatrolStore, key: &str, share: Share) -> (u64, u64) {
-        let sweep = SweepRecord {
-            key,
-            at: "2026-11-23T00:00:00Z".into(),
-            versions: &versions(),
-            reviewed: vec![share],
-            pending: Vec::new(),
-            flagged: Vec::new(),
-            flags: &[],
-            pheromones: BTreeMap::new(),
-            max_attempts: 5,
-            summary: &|_| String::from("{}"),
-        };
-        store.record_sweep(&sweep).unwrap();
-        let counts = store.counts().unwrap();
-        (counts.clean, counts.pending)
-    }
-
-    #[test]
-    fn what_changed_after_it_was_shared_out_is_not_cleared_by_an_older_scan() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("a.jsonl");
-        let said = r#"{"ts":1,"event":"user_message","runId":"r","text":"hello"}"#;
-        fs::write(&file, format!("{said}\n")).unwrap();
-        let store = PatrolStore::in_memory().unwrap();
-        read(&store, dir.path());
-        let before = share(&store);
-        let end =
-            r#"{"ts":2,"event":"assistant_message_end","runId":"r","rawText":"secret","rawThinking":""}"#;
-        fs::write(&file, format!("{said}\n{end}\n")).unwrap();
-        read(&store, dir.path());
-        let after = share(&store);
-        assert_eq!((before.from, before.to), (after.from, after.to), "the turn kept its row");
-        assert_eq!(record(&store, "old", before), (0, 1));
-        assert_eq!(record(&store, "new", after), (1, 0));
-    }
-
-    #[test]
-    fn what_was_put_back_is_not_cleared_by_an_older_scan() {
-        let dir = tempfile::tempdir().unwrap();
-        let end = r#"{"ts":2,"event":"assistant_message_end","runId":"r","rawText":"x","rawThinking":""}"#;
-        fs::write(dir.path().join("a.jsonl"), end).unwrap();
-        let store = PatrolStore::in_memory().unwrap();
-        read(&store, dir.path());
-        let old = share(&store);
-        assert_eq!(record(&store, "first", old), (1, 0));
-        store.requeue_outdated(&Versions { ruleset: "next".into(), model: "rules".into() }).unwrap();
-        assert_eq!(record(&store, "second", old), (0, 1));
-        assert_eq!(record(&store, "third", share(&store)), (1, 0));
-        assert_eq!(store.sweeps().unwrap(), 3);
-        assert_eq!(record(&store, "third", old), (1, 0), "a repeated record changes nothing");
-        assert_eq!(store.sweeps().unwrap(), 3);
-    }
 }

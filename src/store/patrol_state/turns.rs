@@ -3,8 +3,9 @@
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
+use super::ingest::last_pass;
 use super::sweep::{decayed, sweep_number};
-use super::{PatrolStore, Versions, last_pass, next_pass, set_meta, version_row};
+use super::{PatrolStore, Versions, set_meta, version_row};
 use crate::id::TurnId;
 use crate::logs::{Extents, TurnRecord};
 use crate::store::{StoreError, StoreErrorKind};
@@ -55,8 +56,41 @@ pub struct StreamRow {
     pub pheromone: f64,
     /// Rows of its pending turns, ascending.
     pub pending: Vec<i64>,
-    /// Number of the last change of what is pending: see [`Share::pass`](super::Share::pass).
-    pub pass: i64,
+}
+
+/// The pending turns of a stream that one agent is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Row of the stream.
+    pub stream: i64,
+    /// Row of the first turn.
+    pub from: i64,
+    /// Row of the last turn.
+    pub to: i64,
+    /// The last read pass when the share was made: a turn that a later one has changed, or moved into the stream, is
+    /// no part of it.
+    pub as_of: i64,
+    /// Which of them are due.
+    pub due: Due,
+}
+
+/// Which pending turns are looked at: after a failed review a turn waits, longer each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// All of them, as a person asks for it.
+    All,
+    /// Those whose time has come, in milliseconds since the Unix epoch.
+    At(i64),
+}
+
+impl Due {
+    /// The latest `next_at` that counts.
+    pub(super) const fn millis(self) -> i64 {
+        match self {
+            Self::All => i64::MAX,
+            Self::At(now) => now,
+        }
+    }
 }
 
 impl PatrolStore {
@@ -72,9 +106,12 @@ impl PatrolStore {
         self.file.write("put outdated reviews back", |transaction| {
             let version = version_row(transaction, versions)?;
             let changed = transaction.execute(
-                "UPDATE turns SET status = 0, attempts = 0, pass = ?2 WHERE status <> 0 AND version IS NOT ?1",
-                [version, next_pass(transaction)?],
+                "UPDATE turns SET status = 0, attempts = 0, next_at = 0 WHERE status <> 0 AND version IS NOT ?1",
+                [version],
             )?;
+            // What a sweep that was cut off has said of a turn was said under the other versions as well.
+            let pass = last_pass(transaction)? + 1;
+            transaction.execute("UPDATE turns SET changed = ?1, attempts = 0, next_at = 0 WHERE status = 0", [pass])?;
             set_meta(transaction, "versions", &current)?;
             Ok(changed as u64)
         })
@@ -94,42 +131,44 @@ impl PatrolStore {
     /// Where the store cannot be written.
     pub fn retry_unreviewed(&self) -> Result<u64, StoreError> {
         self.file.write("put unreviewed turns back", |transaction| {
+            // A sweep that was cut off before never saw them as pending.
+            let pass = last_pass(transaction)? + 1;
             let changed = transaction.execute(
-                "UPDATE turns SET status = 0, attempts = 0, pass = ?1 WHERE status = 3",
-                [next_pass(transaction)?],
+                "UPDATE turns SET status = 0, attempts = 0, next_at = 0, changed = ?1 WHERE status = 3",
+                [pass],
             )?;
             Ok(changed as u64)
         })
     }
 
-    /// Whether any turn waits for a review.
+    /// Whether any turn waits for a review that is due.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub fn has_pending(&self) -> Result<bool, StoreError> {
+    pub fn has_pending(&self, due: Due) -> Result<bool, StoreError> {
         self.file.read("look for pending turns", |connection| {
             connection
                 .prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM turns INDEXED BY turns_pending WHERE status = 0)",
+                    "SELECT EXISTS
+                       (SELECT 1 FROM turns INDEXED BY turns_pending WHERE status = 0 AND next_at <= ?1)",
                 )?
-                .query_row([], |row| row.get(0))
+                .query_row([due.millis()], |row| row.get(0))
         })
     }
 
-    /// Streams with pending turns.
+    /// Streams with pending turns that are due.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub fn pending_streams(&self) -> Result<Vec<StreamRow>, StoreError> {
+    pub fn pending_streams(&self, due: Due) -> Result<Vec<StreamRow>, StoreError> {
         self.file.read("list pending turns", |connection| {
             let sweep = sweep_number(connection)?;
-            let pass = last_pass(connection)?;
             let mut statement = connection.prepare_cached(
                 "SELECT t.stream, t.id, s.name, s.pheromone, s.pheromone_sweep
                  FROM turns t INDEXED BY turns_pending JOIN streams s ON s.id = t.stream
-                 WHERE t.status = 0 ORDER BY t.stream, t.id",
+                 WHERE t.status = 0 AND t.next_at <= ?1 ORDER BY t.stream, t.id",
             )?;
-            let mut rows = statement.query([])?;
+            let mut rows = statement.query([due.millis()])?;
             let mut streams: Vec<StreamRow> = Vec::new();
             while let Some(row) = rows.next()? {
                 let stream: i64 = row.get(0)?;
@@ -141,7 +180,6 @@ impl PatrolStore {
                         name: row.get(2)?,
                         pheromone: decayed(row.get(3)?, row.get(4)?, sweep),
                         pending: vec![turn],
-                        pass,
                     }),
                 }
             }
@@ -149,15 +187,25 @@ impl PatrolStore {
         })
     }
 
-    /// Pending turns of a stream between two rows, inclusive.
+    /// The pending turns of a share, as they were when it was made: those that have changed since are left to the
+    /// next sweep.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub fn pending_turns(&self, stream: i64, from: i64, to: i64) -> Result<Vec<StoredTurn>, StoreError> {
+    pub fn pending_turns(&self, share: &Share) -> Result<Vec<StoredTurn>, StoreError> {
         self.turns(
-            "stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0 ORDER BY id",
-            params![stream, from, to],
+            "stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0 AND changed <= ?4 AND next_at <= ?5
+             ORDER BY id",
+            params![share.stream, share.from, share.to, share.as_of, share.due.millis()],
         )
+    }
+
+    /// The number of the last read pass, for a [`Share`].
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn last_pass(&self) -> Result<i64, StoreError> {
+        self.file.read("read the number of the last pass", last_pass)
     }
 
     /// Turns of that name: more than one where two files hold the same run id and time.

@@ -10,6 +10,9 @@ use crate::detect::Detectors;
 use crate::logs;
 use crate::text;
 
+/// Most characters of an entry's text that are shown.
+const SHOWN_CHARS: usize = 200;
+
 /// Runs the verb.
 pub(super) fn run(args: &LogsArgs) -> Outcome {
     let fault = |error: logs::LogsError| Failure::logs(&error);
@@ -18,13 +21,16 @@ pub(super) fn run(args: &LogsArgs) -> Outcome {
         let entries = logs::tail(&args.log_dir, number).map_err(fault)?;
         // Log text is hostile and may hold secrets: masked and made plain before anybody sees it.
         let detectors = Detectors::builtin();
-        let shown = |entry: &logs::EventLine| text::plain(&detectors.redact(&entry.text));
+        let shown = |entry: &logs::EventLine| {
+            text::bounded(&text::plain(&detectors.redact(&entry.text)), SHOWN_CHARS)
+        };
+        let event = |entry: &logs::EventLine| text::bounded(&text::plain(&entry.event), 40);
         match args.format {
             Format::Json => {
                 let entries: Vec<_> = entries
                     .iter()
                     .map(|entry| {
-                        json!({ "file": entry.file, "ts": entry.ts, "event": text::plain(&entry.event),
+                        json!({ "file": entry.file, "ts": entry.ts, "event": event(entry),
                             "run_id": text::plain(&entry.run_id), "text": shown(entry) })
                     })
                     .collect();
@@ -39,12 +45,7 @@ pub(super) fn run(args: &LogsArgs) -> Outcome {
                     .map(|entry| {
                         let at = jiff::Timestamp::from_millisecond(entry.ts).unwrap_or_default();
                         let run = text::bounded(&text::plain(&entry.run_id), 9);
-                        format!(
-                            "{}  {run}  {:<26} {}",
-                            dim(format!("{at:.0}")),
-                            text::plain(&entry.event),
-                            shown(entry)
-                        )
+                        format!("{}  {run}  {:<26} {}", dim(format!("{at:.0}")), event(entry), shown(entry))
                     })
                     .collect();
                 printer::data(lines.join("\n"))?;

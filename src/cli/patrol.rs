@@ -47,6 +47,8 @@ struct Report {
     unreadable_entries: u64,
     /// Turns in the whole directory that were given up as unreviewed.
     unreviewed: u64,
+    /// Whether turns still wait for a review.
+    waiting: bool,
     /// Graphs and prompts in use that are not the built-in ones.
     changed_workflows: Vec<String>,
 }
@@ -216,6 +218,7 @@ async fn look(
     report.flags.sort_by_key(|flag| std::cmp::Reverse(flag.consensus_severity));
     report.changed_workflows = world.host.library().changed();
     report.unreadable_entries = world.patrol.store.rejected_entries().map_err(store_failure)?;
+    report.waiting = world.patrol.store.has_pending(Due::All).map_err(store_failure)?;
     report.unreviewed = world.patrol.store.unreviewed().map_err(store_failure)?;
     Ok(report)
 }
@@ -331,7 +334,12 @@ fn show_look(world: &World, report: &Report, format: Format) -> Result<(), Failu
 fn page(world: &World, report: &Report) -> String {
     let mut lines = Vec::new();
     if report.sweeps.is_empty() && !report.interrupted {
-        lines.push(if report.unreviewed > 0 {
+        lines.push(if report.waiting {
+            format!(
+                "Turns in {} wait for a review, and the patrol graph came to its end without one; see `sentrix patrol status`.",
+                report.log_dir
+            )
+        } else if report.unreviewed > 0 {
             format!(
                 "Nothing new in {}; {} given up as unreviewed (--retry-unreviewed tries again).",
                 report.log_dir,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::args::{Global, Where};
 use super::failure::Failure;
 use super::printer;
-use crate::clock;
+use crate::clock::{self, SharedClock};
 use crate::config::{Paths, env, folder_beside_config, model_choices};
 use crate::detect::Detectors;
 use crate::engine::{Checkpointer, Registry};
@@ -115,31 +115,14 @@ impl World {
         let store = Arc::new(PatrolStore::open(&paths.patrol_state()).map_err(store_failure)?);
         let police = Arc::new(PoliceStore::open(&paths.police()).map_err(store_failure)?);
         patrol::import_flags(&store, &paths.flags_export()).map_err(store_failure)?;
-        let detectors = Detectors::builtin().clone();
-        let patrol = Arc::new(PatrolDeps {
-            logs: paths.logs.clone(),
-            flags_export: paths.flags_export(),
-            store: Arc::clone(&store),
-            detectors: detectors.clone(),
+        let deps = Deps {
+            stores: (store, police),
+            detectors: Detectors::builtin().clone(),
             models: models.clone(),
-            prompts: library.shared_prompts(),
-            settings: patrol_settings,
+            settings: (patrol_settings, police_settings),
             clock: Arc::clone(&clock),
-            cores: patrol::cores(),
-        });
-        let police = Arc::new(PoliceDeps {
-            logs: paths.logs.clone(),
-            reports: paths.reports(),
-            patrol: store,
-            police,
-            detectors,
-            models: models.clone(),
-            settings: police_settings,
-            clock: Arc::clone(&clock),
-        });
-        let mut registry = Registry::new();
-        patrol::tasks::register(&mut registry, &patrol);
-        police::tasks::register(&mut registry, &police);
+        };
+        let (patrol, police, registry) = deps.rooms(&paths, &library);
         let checkpoints =
             SqliteCheckpointer::open(&paths.checkpoints(), Arc::clone(&clock)).map_err(store_failure)?;
         let checkpoints: Arc<dyn Checkpointer> = Arc::new(checkpoints);
@@ -153,37 +136,61 @@ impl World {
 /// A host that checks, draws and tests graphs: all functions are known, and no store or model is touched.
 pub(super) fn dry_host(global: &Global) -> Result<Host, Failure> {
     let library = library(global)?;
-    let scratch = || PatrolStore::in_memory().map(Arc::new).map_err(store_failure);
     let (patrol_settings, police_settings, ..) = settings()?;
-    let store = scratch()?;
-    let detectors = Detectors::from_packs(&[]).map_err(|error| Failure::Bug(error.into()))?;
     let clock = clock::system();
     let models = Models::default();
-    let patrol = Arc::new(PatrolDeps {
-        logs: Path::new("").to_owned(),
-        flags_export: Path::new("").to_owned(),
-        store: Arc::clone(&store),
-        detectors: detectors.clone(),
+    let deps = Deps {
+        stores: (
+            Arc::new(PatrolStore::in_memory().map_err(store_failure)?),
+            Arc::new(PoliceStore::in_memory().map_err(store_failure)?),
+        ),
+        detectors: Detectors::from_packs(&[]).map_err(|error| Failure::Bug(error.into()))?,
         models: models.clone(),
-        prompts: library.shared_prompts(),
-        settings: patrol_settings,
+        settings: (patrol_settings, police_settings),
         clock: Arc::clone(&clock),
-        cores: patrol::cores(),
-    });
-    let police = Arc::new(PoliceDeps {
-        logs: Path::new("").to_owned(),
-        reports: Path::new("").to_owned(),
-        patrol: store,
-        police: Arc::new(PoliceStore::in_memory().map_err(store_failure)?),
-        detectors,
-        models: models.clone(),
-        settings: police_settings,
-        clock: Arc::clone(&clock),
-    });
-    let mut registry = Registry::new();
-    patrol::tasks::register(&mut registry, &patrol);
-    police::tasks::register(&mut registry, &police);
+    };
+    let (.., registry) = deps.rooms(&Paths::beside(""), &library);
     Ok(Host::new(library, registry, models, BTreeMap::new(), None, clock))
+}
+
+/// What patrol and police both work with.
+struct Deps {
+    stores: (Arc<PatrolStore>, Arc<PoliceStore>),
+    detectors: Detectors,
+    models: Models,
+    settings: (PatrolSettings, PoliceSettings),
+    clock: SharedClock,
+}
+
+impl Deps {
+    /// Patrol, police and their node functions.
+    fn rooms(self, paths: &Paths, library: &Library) -> (Arc<PatrolDeps>, Arc<PoliceDeps>, Registry) {
+        let patrol = Arc::new(PatrolDeps {
+            logs: paths.logs.clone(),
+            flags_export: paths.flags_export(),
+            store: Arc::clone(&self.stores.0),
+            detectors: self.detectors.clone(),
+            models: self.models.clone(),
+            prompts: library.shared_prompts(),
+            settings: self.settings.0,
+            clock: Arc::clone(&self.clock),
+            cores: patrol::cores(),
+        });
+        let police = Arc::new(PoliceDeps {
+            logs: paths.logs.clone(),
+            reports: paths.reports(),
+            patrol: self.stores.0,
+            police: self.stores.1,
+            detectors: self.detectors,
+            models: self.models,
+            settings: self.settings.1,
+            clock: self.clock,
+        });
+        let mut registry = Registry::new();
+        patrol::tasks::register(&mut registry, &patrol);
+        police::tasks::register(&mut registry, &police);
+        (patrol, police, registry)
+    }
 }
 
 type Settings = (PatrolSettings, PoliceSettings, BTreeMap<String, u32>, Models);

@@ -16,6 +16,9 @@ use super::{LogsError, json};
 /// How much of a file's end is read first for its last events.
 const TAIL_BYTES: u64 = 256 << 10;
 
+/// How much of an event's text is read, as it stands in the file.
+const HEAD_BYTES: usize = 16 << 10;
+
 /// A log file in numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileSummary {
@@ -50,7 +53,8 @@ pub struct EventLine {
     pub event: String,
     /// The run.
     pub run_id: String,
-    /// What it says, cut to about 200 characters; hostile, and perhaps secret: mask and escape it before showing.
+    /// The head of what it says, up to 16 KiB as the log has it; hostile, and perhaps secret: mask and escape it before
+    /// it is cut shorter and shown. A secret that was cut in two first is not known for one any more.
     pub text: String,
 }
 
@@ -170,7 +174,7 @@ impl Visit for Last<'_> {
             ts: delta.ts,
             event: if delta.thinking { THINKING_STREAM } else { TEXT_STREAM }.to_owned(),
             run_id: String::from_utf8_lossy(delta.run_id).into_owned(),
-            text: preview(delta.text),
+            text: head(delta.text),
         });
         Ok(())
     }
@@ -183,9 +187,9 @@ impl Visit for Last<'_> {
             file: self.file.to_owned(),
             offset,
             ts: event.ts,
-            event: entry.raw_string(Key::Event).map(preview).unwrap_or_default(),
+            event: entry.raw_string(Key::Event).map(head).unwrap_or_default(),
             run_id: event.run_id,
-            text: text.map(|raw| preview(json::unquote(raw).unwrap_or(raw))).unwrap_or_default(),
+            text: text.map(|raw| head(json::unquote(raw).unwrap_or(raw))).unwrap_or_default(),
         });
         Ok(())
     }
@@ -195,7 +199,6 @@ impl Visit for Last<'_> {
     }
 }
 
-fn preview(raw: &[u8]) -> String {
-    let head = raw.get(..raw.len().min(1024)).unwrap_or_default();
-    crate::text::bounded(&json::string(head), 200)
+fn head(raw: &[u8]) -> String {
+    json::string(raw.get(..raw.len().min(HEAD_BYTES)).unwrap_or_default()).into_owned()
 }

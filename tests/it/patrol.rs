@@ -350,6 +350,12 @@ fn a_sweep_that_was_cut_off_under_other_rules_does_not_clear_anything() {
     )
     .unwrap();
     world.sentrix("patrol --once --no-police").exits(0);
+    let shown = world.sentrix("patrol --once --no-police").exits(0);
+    assert!(
+        shown.stdout.contains("wait for a review") && !shown.stdout.contains("is reviewed"),
+        "{}",
+        shown.stdout
+    );
     let status = world.status();
     assert_eq!(
         (&status["turns"]["clean"], &status["turns"]["pending"]),
@@ -425,4 +431,16 @@ fn a_flagged_turn_whose_session_becomes_known_later_is_still_read() {
     let context = context.iter().find(|write| write["channel"] == "context").unwrap();
     assert_eq!(context["value"]["turns"][0]["run_id_ts"], "run-a_1000", "{asked:#}");
     assert_eq!(context["value"]["stream"], MAIN);
+}
+
+#[test]
+fn a_secret_at_the_edge_of_what_is_listed_does_not_show_in_part() {
+    let world = World::new();
+    let secret = token(4);
+    // The listing is cut in the middle of it.
+    let lead = "x ".repeat(95);
+    world.log("20261122T100000.json", &[end("run-a", 1_000, &format!("{lead}{secret}"))]);
+    for ran in [world.sentrix("logs --tail 5"), world.sentrix("logs --tail 5 --format json")] {
+        assert!(ran.stdout.contains("x x x") && !ran.stdout.contains(&secret[..8]), "{}", ran.stdout);
+    }
 }

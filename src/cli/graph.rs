@@ -201,7 +201,7 @@ pub(super) fn finished(world: &World, outcome: Result<RunOutcome, WorkflowError>
         Ok(outcome) => outcome,
         Err(WorkflowError::Engine(error)) => {
             let hint = patrol::place_hint(world);
-            let text = text::bounded(&error.to_string(), 2_000);
+            let text = text::bounded(&text::causes(&*error), 2_000);
             return Err(match error.kind {
                 engine::EngineErrorKind::Input { .. } => Failure::Usage(text),
                 _ => Failure::Unavailable(anyhow::anyhow!(

@@ -188,7 +188,10 @@ async fn look(
         match world.host.resume(run.run, progress.options("patrol", shutdown)).await {
             Ok(outcome) => take(&mut report, &outcome),
             // What it would have reviewed is pending still: the next sweep does it.
-            Err(error) => tracing::warn!(run_id = %run.run, %error, "a sweep that was cut off cannot go on"),
+            Err(error) => {
+                let error = text::causes(&error);
+                tracing::warn!(run_id = %run.run, error, "a sweep that was cut off cannot go on");
+            }
         }
     }
     if !report.interrupted && has_work(world, due)? {

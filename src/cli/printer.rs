@@ -64,12 +64,19 @@ pub(super) fn colour() -> bool {
     anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }
 
+/// Narrowest last column, in characters, that stands beside the others; below that it gets lines of its own.
+const BESIDE: usize = 24;
+/// Narrowest that another column is made, in characters.
+const NARROWEST: usize = 8;
+/// Most lines of a last column.
+const LAST_LINES: usize = 2;
+
 /// A table that fits the terminal, without a frame. The last column takes what the others leave, and is cut to two
-/// lines of it; give the others short texts.
+/// lines of it; where they leave too little, it stands below its row. Give the others short texts.
 #[derive(Debug)]
 pub(super) struct Page {
-    table: Table,
-    /// Widest cell of each column but the last, in characters.
+    head: Vec<String>,
+    /// Widest cell of each column, in characters.
     widths: Vec<usize>,
     rows: Vec<Vec<String>>,
 }
@@ -77,13 +84,11 @@ pub(super) struct Page {
 impl Page {
     /// A table with these column heads.
     pub(super) fn new(head: &[&str]) -> Self {
-        let mut table = Table::new();
-        table
-            .load_style(NOTHING.header_separator(LineStyle::none().fill('─').junction(' ')))
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width())
-            .set_header(head.iter().map(Cell::new));
-        Self { table, widths: head.iter().map(|name| name.chars().count()).collect(), rows: Vec::new() }
+        Self {
+            head: head.iter().map(|name| (*name).to_owned()).collect(),
+            widths: head.iter().map(|name| name.chars().count()).collect(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row.
@@ -93,34 +98,96 @@ impl Page {
         }
         self.rows.push(cells.into());
     }
+
+    /// The table in `width` columns.
+    fn lines(&self, width: usize) -> Vec<String> {
+        let last = self.head.len().saturating_sub(1);
+        let mut widths: Vec<usize> = self.widths.iter().take(last).copied().collect();
+        // Where even the columns before the last are too wide, the widest give way.
+        while widths.iter().map(|width| width + 3).sum::<usize>() > width
+            && let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > NARROWEST)
+        {
+            *widest -= 1;
+        }
+        let taken: usize = widths.iter().map(|width| width + 3).sum();
+        let left = width.saturating_sub(taken + 2);
+        let below = left < self.widths.get(last).copied().unwrap_or(0).min(BESIDE);
+        let shown = if below { last } else { self.head.len() };
+        let mut table = Table::new();
+        table
+            .load_style(NOTHING.header_separator(LineStyle::none().fill('─').junction(' ')))
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(u16::try_from(width).unwrap_or(u16::MAX))
+            .set_header(self.head.iter().take(shown).map(Cell::new));
+        for row in &self.rows {
+            table.add_row(row.iter().take(shown).enumerate().map(|(index, cell)| {
+                match widths.get(index) {
+                    // A styled cell is short; cutting one could cut its style's end.
+                    _ if cell.contains('\u{1b}') => cell.clone(),
+                    Some(width) => text::bounded(cell, *width),
+                    None => cut_to_lines(cell, left),
+                }
+            }));
+        }
+        for column in table.column_iter_mut().take(last) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+        // Padding on the right of the last column is no content.
+        let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+        if below {
+            let rows = lines.split_off(lines.len().saturating_sub(self.rows.len()));
+            for (row, drawn) in self.rows.iter().zip(rows) {
+                lines.push(drawn);
+                let text = row.get(last).map_or("", String::as_str);
+                let text = cut_to_lines(text, width.saturating_sub(6));
+                lines.extend(text.lines().filter(|line| !line.is_empty()).map(|line| format!("     {line}")));
+            }
+        }
+        lines
+    }
 }
 
 impl fmt::Display for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = self.table.clone();
-        let taken: usize = self.widths.iter().rev().skip(1).map(|width| width + 3).sum();
-        let left = usize::from(width()).saturating_sub(taken + 3).max(16);
-        for row in &self.rows {
-            let last = row.len().saturating_sub(1);
-            table.add_row(row.iter().enumerate().map(|(index, cell)| {
-                // A styled cell is short; cutting one could cut its style's end.
-                if index == last && !cell.contains('\u{1b}') {
-                    text::bounded(cell, left * 2)
-                } else {
-                    cell.clone()
-                }
-            }));
-        }
-        let last = self.widths.len().saturating_sub(1);
-        for (index, column) in table.column_iter_mut().enumerate() {
-            if index != last {
-                column.set_constraint(ColumnConstraint::ContentWidth);
-            }
-        }
-        // Padding on the right of the last column is no content.
-        let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-        f.write_str(&lines.join("\n"))
+        f.write_str(&self.lines(usize::from(width())).join("\n"))
     }
+}
+
+/// Text folded at `width` between words, and cut where it would have more than [`LAST_LINES`] lines.
+fn cut_to_lines(text: &str, width: usize) -> String {
+    let width = width.max(8);
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let mut word = word;
+        loop {
+            let line = lines.last_mut().map_or(0, |line| line.chars().count());
+            let lead = usize::from(line > 0);
+            if line + lead + word.chars().count() <= width {
+                if let Some(line) = lines.last_mut() {
+                    line.push_str(if lead > 0 { " " } else { "" });
+                    line.push_str(word);
+                }
+                break;
+            }
+            // A word that is longer than a line is cut where it meets the edge.
+            if line == 0 {
+                let edge = word.char_indices().nth(width).map_or(word.len(), |(at, _)| at);
+                let (head, rest) = word.split_at_checked(edge).unwrap_or((word, ""));
+                lines.pop();
+                lines.push(head.to_owned());
+                word = rest;
+            }
+            lines.push(String::new());
+        }
+    }
+    let cut = lines.len() > LAST_LINES;
+    lines.truncate(LAST_LINES);
+    if cut && let Some(line) = lines.last_mut() {
+        let mut short: String = line.chars().take(width - 1).collect();
+        short.push('…');
+        *line = short;
+    }
+    lines.join("\n")
 }
 
 /// Width of a cell on the screen.
@@ -227,6 +294,35 @@ mod tests {
         assert_eq!(count(2, "log entry"), "2 log entries");
         assert_eq!(count(2, "turn"), "2 turns");
         assert_eq!(size(1_500), "1.5 kB");
+    }
+
+    #[test]
+    fn a_table_fits_however_narrow_the_terminal() {
+        let mut table = Page::new(&["FLAG", "CATEGORY", "AGENT", "WHAT"]);
+        for _ in 0..2 {
+            table.row([
+                "3abd428e".into(),
+                "confidential_data_disclosure".into(),
+                "agent:main:subagent:371…".into(),
+                "Runs what it just downloaded, and then goes on for long about everything else".into(),
+            ]);
+        }
+        table.row(["1".into(), "2".into(), "3".into(), String::new()]);
+        for width in [40, 60, 74, 80, 96, 100, 120, 200] {
+            let lines = table.lines(width);
+            assert!(lines.iter().all(|line| line.chars().count() <= width), "{width}: {lines:#?}");
+            assert!(lines.len() <= 10, "{width}: {lines:#?}");
+            let text = lines.join(" ");
+            assert_eq!(text.matches("Runs what it").count(), 2, "{width}: {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn a_last_column_is_cut_between_words_to_two_lines() {
+        assert_eq!(cut_to_lines("one two three four five", 9), "one two\nthree…");
+        assert_eq!(cut_to_lines("one", 9), "one");
+        assert_eq!(cut_to_lines("aaaaaaaaaabbbbbbbbbbccc", 10), "aaaaaaaaaa\nbbbbbbbbb…");
+        assert_eq!(cut_to_lines("", 10), "");
     }
 
     #[test]

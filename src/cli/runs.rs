@@ -35,11 +35,12 @@ pub(super) async fn list(global: &Global, limit: u32, place: &Where, format: For
         let mut table = Page::new(&["RUN", "GRAPH", "STATUS", "STEPS", "BEGAN", "ERROR"]);
         for run in &runs {
             table.row([
-                run.run.to_string(),
+                // Enough of the id to name it.
+                run.run.to_string().chars().take(18).collect(),
                 format!("{} v{}", text::plain(&run.graph), run.version),
                 status(run).to_owned(),
                 run.steps.to_string(),
-                time(run.created_ms),
+                time(run.created_ms).replace('T', " ").trim_end_matches('Z').to_owned(),
                 text::bounded(&text::plain(run.error.as_deref().unwrap_or_default()), 160),
             ]);
         }

@@ -301,6 +301,10 @@ pub(super) fn workflow_failure(error: WorkflowError) -> Failure {
         | WorkflowError::Prompt(_)
         | WorkflowError::Exists { .. }
         | WorkflowError::Tests { .. } => Failure::Usage(error.to_string()),
+        WorkflowError::Read { .. } => Failure::Usage(format!("failed to {}", text::causes(&error))),
+        WorkflowError::Write { .. } => {
+            Failure::Unavailable(anyhow::anyhow!("failed to {}", text::causes(&error)))
+        }
         error => Failure::Unavailable(anyhow::Error::new(error)),
     }
 }

@@ -1,5 +1,6 @@
 //! The scan of one share: detectors on every turn, then a model through the agent's lens, if there is one.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use super::review::{MaskedTurn, Reviewer, review};
 use super::sweep::{PatrolDeps, SharedDeps};
 use super::types::{Assignment, Contest, PendingTurn, StreamScan, TurnVerdict};
 use super::votes::detector_votes;
-use crate::case::{Category, Finding, FlagVote, Severity, Turn};
+use crate::case::{Category, Evidence, Finding, FlagVote, Severity, Turn};
 use crate::detect::evidence;
 use crate::engine::{NodeError, blocking};
 use crate::id::VoteId;
@@ -151,7 +152,7 @@ fn look(
         stream: share.stream.clone(),
         agent_id: turn.agent_id.clone(),
         votes: detector_votes(turn, &evidence, at),
-        evidence,
+        evidence: bounded(evidence),
     });
     (verdict, masked)
 }
@@ -177,6 +178,21 @@ fn load(deps: &PatrolDeps, row: i64) -> Result<Result<(Turn, MaskedTurn), Pendin
 /// What the detectors tell a model beforehand.
 fn hints(findings: &[Finding]) -> Vec<(String, Category)> {
     findings.iter().map(|finding| (finding.label.clone(), finding.category)).collect()
+}
+
+/// Most places of one rule that a flag names in one turn. A turn with thousands (a table of customers, or somebody who
+/// wants to drown the police) is as guilty with these.
+const PLACES_PER_RULE: usize = 50;
+
+fn bounded(evidence: Vec<Evidence>) -> Vec<Evidence> {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut kept = evidence;
+    kept.retain(|item| {
+        let count = places.entry(item.rule.clone()).or_default();
+        *count += 1;
+        *count <= PLACES_PER_RULE
+    });
+    kept
 }
 
 /// A further agent's look at one turn. Its outcome is a vote, or the reason why there is none.

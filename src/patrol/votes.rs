@@ -1,6 +1,6 @@
 //! What the detectors' findings say as votes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::case::{Category, Evidence, FlagVote, Severity, Turn};
 use crate::id::VoteId;
@@ -49,11 +49,11 @@ pub(super) fn detector_votes(turn: &Turn, evidence: &[Evidence], at: &str) -> Ve
 const NAMED_PLACES: usize = 3;
 
 fn observation(items: &[&Evidence]) -> String {
+    let mut known = BTreeSet::new();
     let mut seen: Vec<String> = Vec::new();
     for item in items {
-        let sight = format!("{} ({})", item.title, item.place);
-        if !seen.contains(&sight) {
-            seen.push(sight);
+        if known.insert((&item.title, &item.place)) {
+            seen.push(format!("{} ({})", item.title, item.place));
         }
     }
     let more = seen.len().saturating_sub(NAMED_PLACES);

@@ -1,10 +1,10 @@
 //! The check before a verdict counts: every turn exists, every quote is found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::station::PoliceDeps;
 use super::types::{CaseDraft, ContextWindow};
-use crate::case::Turn;
+use crate::case::{Evidence, Finding, Turn};
 use crate::detect::{quote, sensitive_spans};
 use crate::logs::Loader;
 use crate::store::StoreError;
@@ -50,17 +50,11 @@ pub(super) fn verify(
             .push(format!("Turn {} cannot be found in the logs.", text::bounded(&text::plain(&name), 120)));
     }
     let before = draft.evidence.len();
-    draft.evidence.retain(|item| {
-        // What a model quoted was checked against the masked text when it voted; a rule's place is looked up again.
-        turns.get(&item.turn).into_iter().flatten().any(|turn| {
-            turn.parts.get(item.part).is_some_and(|part| {
-                item.end <= part.text.len()
-                    && (item.rule.starts_with("lens.") || {
-                        let spans = spans_with(deps, part, item);
-                        quote(&part.text, &spans, item.start..item.end) == item.quote
-                    })
-            })
-        })
+    let found = standing(deps, &draft.evidence, &turns);
+    let mut index = 0;
+    draft.evidence.retain(|_| {
+        index += 1;
+        found.contains(&(index - 1))
     });
     let lost = before - draft.evidence.len();
     if lost > 0 {
@@ -97,12 +91,39 @@ fn stands(text: &str, quote: &str) -> bool {
     quote.chars().nth(2).is_some() && text.contains(quote)
 }
 
-fn spans_with(
+/// Indices of the evidence that stands where it was found. Each part is looked through once, however much was found in
+/// it.
+fn standing(
     deps: &PoliceDeps,
-    part: &crate::case::Part,
-    item: &crate::case::Evidence,
-) -> Vec<(std::ops::Range<usize>, String)> {
-    let finding = crate::case::Finding {
+    evidence: &[Evidence],
+    turns: &BTreeMap<String, Vec<Turn>>,
+) -> BTreeSet<usize> {
+    let mut by_part: BTreeMap<(&str, usize), Vec<usize>> = BTreeMap::new();
+    for (index, item) in evidence.iter().enumerate() {
+        by_part.entry((&item.turn, item.part)).or_default().push(index);
+    }
+    let mut found = BTreeSet::new();
+    for ((turn, part), indices) in by_part {
+        let items: Vec<(usize, &Evidence)> =
+            indices.into_iter().filter_map(|index| Some((index, evidence.get(index)?))).collect();
+        let findings: Vec<Finding> = items.iter().map(|(_, item)| finding(item)).collect();
+        for part in turns.get(turn).into_iter().flatten().filter_map(|turn| turn.parts.get(part)) {
+            let spans = sensitive_spans(&deps.detectors, &part.text, &findings.iter().collect::<Vec<_>>());
+            found.extend(items.iter().filter_map(|(index, item)| {
+                // What a model quoted was checked against the masked text when it voted; a rule's place is looked up
+                // again.
+                let stands = item.end <= part.text.len()
+                    && (item.rule.starts_with("lens.")
+                        || quote(&part.text, &spans, item.start..item.end) == item.quote);
+                stands.then_some(*index)
+            }));
+        }
+    }
+    found
+}
+
+fn finding(item: &Evidence) -> Finding {
+    Finding {
         rule: item.rule.clone(),
         category: item.category,
         severity: item.severity,
@@ -112,8 +133,7 @@ fn spans_with(
         start: item.start,
         end: item.end,
         sensitive: item.fingerprint.is_some(),
-    };
-    sensitive_spans(&deps.detectors, &part.text, &[&finding])
+    }
 }
 
 /// Text for people: secrets masked, a line a line, nothing that moves the cursor.

@@ -152,3 +152,23 @@ fn what_was_given_up_is_not_called_reviewed() {
     let ran = world.sentrix("patrol --once --no-police").exits(0);
     assert!(ran.stdout.contains("3 turns given up as unreviewed"), "{}", ran.stdout);
 }
+
+#[test]
+fn thousands_of_places_in_one_turn_make_one_flag_of_a_readable_size() {
+    let world = World::new();
+    let lines: Vec<String> =
+        (0..1_500).map(|n| format!("4111 1111 1111 1111 person{n}@company{n}.com")).collect();
+    world.log("20261122T100000.json", &[end("run-a", 1_000, &lines.join("\n")), end("run-b", 2_000, "fine")]);
+    let report = world.patrol();
+    let flag = &report["flags"][0];
+    assert_eq!(flag["turn_ids"], json!(["run-a_1000"]));
+    let evidence = flag["evidence"].as_array().unwrap().len();
+    assert!((50..=200).contains(&evidence), "{evidence}");
+    let case = &report["cases"][0];
+    assert_eq!(
+        case["evidence"].as_array().unwrap().len(),
+        evidence,
+        "all of it still stands: {}",
+        case["caveats"]
+    );
+}

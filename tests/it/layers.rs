@@ -18,7 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("prompt", &["graph", "text"]),
     ("model", &["text"]),
     ("openclaw", &[]),
-    ("logs", &["case", "clock", "id", "openclaw", "text"]),
+    ("logs", &["case", "clock", "id", "openclaw"]),
     ("store", &["case", "clock", "engine", "graph", "id", "logs", "text"]),
     ("workflow", &["clock", "engine", "graph", "id", "model", "prompt", "text"]),
     (

@@ -43,7 +43,7 @@ pub struct FlagVote {
 /// An incident that patrol reports. Field names up to `categories` are the earlier tool's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PatrolFlag {
-    /// Stable: stream, first turn, category and rule or lens give the same id again.
+    /// Stable: stream, run and category give the same id again.
     pub flag_id: String,
     /// Name of the log file with the first flagged turn.
     #[serde(default, alias = "target_agent_id")]

@@ -19,12 +19,14 @@ mod world;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Command};
 use failure::{Failure, Outcome};
 
 use crate::config::env;
 use crate::supervise::Shutdown;
+use crate::text;
 
 /// Parses the command line, runs the command and gives its exit code.
 pub fn main() -> ExitCode {
@@ -90,9 +92,17 @@ fn telemetry(verbose: u8) {
         1 => "sentrix=info,warn",
         _ => "sentrix=debug,info",
     };
-    let filter = env::get(env::SENTRIX_LOG)
-        .and_then(|filter| tracing_subscriber::EnvFilter::try_new(filter).ok())
-        .unwrap_or_else(|| tracing_subscriber::EnvFilter::new(default));
+    let filter = env::get(env::SENTRIX_LOG).and_then(|filter| {
+        EnvFilter::try_new(&filter)
+            .inspect_err(|error| {
+                printer::note(format_args!(
+                    "SENTRIX_LOG is `{}`, which is no filter: {error}",
+                    text::plain(&filter)
+                ));
+            })
+            .ok()
+    });
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(default));
     let colour = env::get(env::NO_COLOR).is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)

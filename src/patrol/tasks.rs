@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::adjudicate;
-use super::assign::{PendingStream, agent_count, assign};
+use super::assign::{PendingStream, Terms, agent_count, assign};
 use super::record::{Outcome, import_flags, record};
 use super::scan::{contest, scan};
 use super::sweep::SharedDeps;
@@ -211,8 +211,7 @@ fn read_logs(deps: &super::PatrolDeps) -> Result<ReadReport, NodeError> {
     import_flags(&deps.store, &deps.flags_export)?;
     let versions = &deps.settings.versions;
     deps.store.requeue_outdated(versions)?;
-    let mut files = deps.store.files()?;
-    let mut assembler = deps.store.assembler()?;
+    let (mut files, mut assembler) = deps.store.reading()?;
     deps.store.ingest(versions, |ingest| {
         let stats = logs::read(&deps.logs, &mut files, &mut assembler, ingest).map_err(|error| {
             NodeError::transient(format!("failed to {}", crate::text::causes(&error))).because(error)
@@ -250,6 +249,6 @@ fn share(deps: &super::PatrolDeps, request: &SweepRequest) -> Result<AssignOut, 
         pending: integer(pending),
         agents: integer(agents),
         streams: integer(count),
-        assignments: assign(streams, as_of, due_ms),
+        assignments: assign(streams, Terms { as_of, due_ms, asks_models: deps.asks_models() }),
     })
 }

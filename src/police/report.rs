@@ -11,10 +11,15 @@ fn file_name(case: &CaseFile) -> String {
     let (date, _) =
         case.concluded_at.split_once('.').unwrap_or((case.concluded_at.trim_end_matches('Z'), ""));
     let stamp: String = date.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("{}{stamp}Z.json", prefix(case))
+}
+
+/// What the names of all files of a case begin with.
+fn prefix(case: &CaseFile) -> String {
     // Ids of cases are ours or the earlier tool's; one from a damaged row is no path.
     let id: String =
         case.investigation_id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-    format!("case_{id}_{stamp}Z.json")
+    format!("case_{id}_")
 }
 
 /// Writes a case's file; an older one of the same case goes.
@@ -27,7 +32,7 @@ pub(super) fn write(folder: &Path, case: &CaseFile) -> Result<PathBuf, StoreErro
     let mut text = serde_json::to_string_pretty(case).unwrap_or_default();
     text.push('\n');
     export::replace(&path, &text)?;
-    let prefix = format!("case_{}_", case.investigation_id);
+    let prefix = prefix(case);
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let older = name.to_str().is_some_and(|name| name.starts_with(&prefix));

@@ -24,34 +24,38 @@ pub struct Ingest<'a> {
 }
 
 impl PatrolStore {
-    /// The state of every log file read so far, by name.
+    /// How far every log file was read, by name, and what unfinished runs have left behind. Both or none: where a part
+    /// of it cannot be read, all files are read again from the start. Turn ids are stable, so nothing doubles.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn reading(&self) -> Result<(Vec<FileState>, Assembler), StoreError> {
+        let files = self.file_states()?;
+        let assembler = self.meta(ASSEMBLER)?;
+        let read = || {
+            let assembler = assembler.as_deref().map(serde_json::from_str).transpose()?;
+            Ok::<_, serde_json::Error>((parsed(&files)?, assembler.unwrap_or_default()))
+        };
+        Ok(read().unwrap_or_else(|error| {
+            tracing::warn!(%error, "how far the logs were read is not known any more; they are read from the start");
+            Default::default()
+        }))
+    }
+
+    /// How far every log file was read, for a look at what has changed; none where that is not known any more.
     ///
     /// # Errors
     /// Where the store cannot be read.
     pub fn files(&self) -> Result<Vec<FileState>, StoreError> {
-        self.file.read("read the log files' state", |connection| {
-            let mut statement = connection.prepare_cached("SELECT state FROM files ORDER BY name")?;
-            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-            let mut files = Vec::new();
-            for row in rows {
-                // A state that cannot be read means that its file is read again from the start: turn ids are
-                // stable, so nothing doubles.
-                let text = row?;
-                if let Ok(state) = serde_json::from_str(&text) {
-                    files.push(state);
-                }
-            }
-            Ok(files)
-        })
+        Ok(parsed(&self.file_states()?).unwrap_or_default())
     }
 
-    /// What unfinished runs have left behind.
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub fn assembler(&self) -> Result<Assembler, StoreError> {
-        let text = self.meta("assembler")?;
-        Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+    fn file_states(&self) -> Result<Vec<String>, StoreError> {
+        self.file.read("read the log files' state", |connection| {
+            let mut statement = connection.prepare_cached("SELECT state FROM files ORDER BY name")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.collect()
+        })
     }
 
     /// Takes in what a read pass finds: `read` gets the store's [`Ingest`] and gives back the files' new state and
@@ -90,7 +94,7 @@ impl PatrolStore {
             for file in &files {
                 statement.execute(params![file.name, json(file)])?;
             }
-            set_meta(&transaction, "assembler", &json(&assembler))?;
+            set_meta(&transaction, ASSEMBLER, &json(&assembler))?;
             set_meta(&transaction, PASS, &pass.to_string())
         })()
         .map_err(fault)?;
@@ -215,6 +219,8 @@ impl Ingest<'_> {
     }
 }
 
+/// Where it is kept what unfinished runs have left behind.
+const ASSEMBLER: &str = "assembler";
 /// Where the number of the last read pass is kept.
 const PASS: &str = "pass";
 
@@ -259,6 +265,10 @@ impl Sink for Ingest<'_> {
         let done = self.move_run(&identity);
         self.stored(done, "note a run's session")
     }
+}
+
+fn parsed(states: &[String]) -> serde_json::Result<Vec<FileState>> {
+    states.iter().map(|state| serde_json::from_str(state)).collect()
 }
 
 fn integer(number: u64) -> i64 {

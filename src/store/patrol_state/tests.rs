@@ -201,3 +201,20 @@ fn pheromones_decay_from_sweep_to_sweep() {
     pass(&store, |ingest| ingest.turn(turn(1, 5, Some(STREAM))));
     assert!((level(&store) - (0.4 * 0.85 + 0.4)).abs() < 1e-9);
 }
+
+#[test]
+fn a_reading_state_that_cannot_be_read_is_no_state_at_all() {
+    let store = three_turns();
+    let state: serde_json::Value = serde_json::json!({ "files": [] });
+    store.set_meta("assembler", &state.to_string()).unwrap();
+    let (files, assembler) = store.reading().unwrap();
+    assert!(files.is_empty());
+    assert_eq!(
+        serde_json::to_string(&assembler).unwrap(),
+        serde_json::to_string(&Assembler::default()).unwrap()
+    );
+    // The logs from the start again: the same turns, reviewed as they were.
+    record(&store, "a", share(&store), &[], &[]);
+    pass(&store, |ingest| (1..=3).try_for_each(|number| ingest.turn(turn(number, 1, Some(STREAM)))));
+    assert_eq!(store.counts().unwrap().clean, 3);
+}

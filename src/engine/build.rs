@@ -163,7 +163,7 @@ impl GraphBuilder {
         for (name, ty, reducer, default, input) in self.channels {
             let ty = Type::parse(&ty).ok_or_else(|| fault(format!("channel `{name}`: `{ty}` is no type")))?;
             names.channels.insert(name.clone(), ChannelIdx(channels.len()));
-            channels.push(StateChannel { name, ty, reducer, default, input });
+            channels.push(StateChannel { default, input, ..StateChannel::plain(&name, ty, reducer) });
         }
         names.nodes =
             self.nodes.iter().enumerate().map(|(at, node)| (node.name.clone(), NodeIdx(at))).collect();
@@ -176,15 +176,14 @@ impl GraphBuilder {
         Ok(Graph {
             name: self.name,
             version: self.version,
-            description: String::new(),
             start,
             max_steps: self.max_steps,
             deadline: self.deadline,
             durability: self.durability,
             channels,
             nodes,
-            source: "".into(),
             hash,
+            ..Graph::empty("")
         })
     }
 }
@@ -288,20 +287,17 @@ impl NodeBuilder {
                 .transpose()?;
             let mut to = to.iter().map(|name| names.node(name)).collect::<Result<Vec<_>, _>>()?;
             to.sort_unstable();
-            Ok(Arm { when, to })
+            Ok(Arm { when, option: None, to })
         });
         let next = arms.collect::<Result<_, EngineErrorKind>>()?;
         let each = self
             .each
             .map(|(over, item, lanes)| {
                 let (over, max_parallel) = (names.channel(&over)?, Parallel::Fixed(lanes));
-                Ok::<_, EngineErrorKind>(Each { over, item, max_parallel })
+                Ok::<_, EngineErrorKind>(Each::plain(over, &item, max_parallel))
             })
             .transpose()?;
         Ok(Node {
-            name: self.name,
-            description: String::new(),
-            kind: self.kind,
             each,
             reads: fields(self.reads)?,
             writes: fields(self.writes)?,
@@ -309,6 +305,7 @@ impl NodeBuilder {
             timeout: self.timeout,
             retry: self.retry,
             next,
+            ..Node::plain(&self.name, self.kind)
         })
     }
 }

@@ -62,6 +62,12 @@ pub struct NewRun {
     pub input: Map<String, Value>,
     /// What its checkpoints survive.
     pub durability: Durability,
+    /// The run whose task it is, for a subgraph.
+    pub parent: Option<RunId>,
+    /// The run and superstep that it was forked from.
+    pub forked_from: Option<(RunId, u32)>,
+    /// Where it begins, if not at the start of its graph with its input.
+    pub snapshot: Option<Snapshot>,
 }
 
 /// The right to write a run's log. Nobody else has it until it is released or its process is gone.
@@ -103,7 +109,29 @@ pub enum EntryKind {
     Step,
     /// A finished task of a superstep that had more than one.
     Task,
+    /// A task that failed for good and stopped the run; it is tried again on a resume.
+    Failed,
+    /// A change of the state from outside, as if a node had made it.
+    Edit,
+    /// The run goes on with another version of its graph.
+    Upgrade,
+    /// What the `finally` node did after a failure.
+    Finally,
 }
+
+impl EntryKind {
+    /// Every kind; its place is its number in a store.
+    pub const ALL: [Self; 6] =
+        [Self::Step, Self::Task, Self::Failed, Self::Edit, Self::Upgrade, Self::Finally];
+
+    /// Its number in a store.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A SHA-256.
+pub type Digest = [u8; 32];
 
 /// One record of a run's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,8 +144,13 @@ pub struct Entry {
     pub node: Option<Arc<str>>,
     /// Which item of a fan-out.
     pub item: Option<u32>,
+    /// When it was made, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
     /// The engine's JSON: writes by channel, next nodes.
     pub body: String,
+    /// SHA-256 over the hash of the entry before and everything above; of the first one, over the run's beginning.
+    /// All zero in logs of before there were hashes.
+    pub hash: Digest,
 }
 
 /// An entry as it is stored.
@@ -125,8 +158,6 @@ pub struct Entry {
 pub struct StoredEntry {
     /// Its number in the run, from 0.
     pub seq: u32,
-    /// When it was stored, in milliseconds since the Unix epoch.
-    pub at_ms: i64,
     /// The record.
     pub entry: Entry,
 }
@@ -138,6 +169,8 @@ pub struct Snapshot {
     pub seq: u32,
     /// The engine's JSON.
     pub body: String,
+    /// Hash of the entry before `seq`: the chain goes on from here when the entries before are pruned.
+    pub chain: Digest,
 }
 
 /// How a run came to rest.
@@ -147,6 +180,8 @@ pub struct Finish {
     pub status: RunStatus,
     /// Why it failed or was stopped.
     pub error: Option<String>,
+    /// A signature over the last hash of the log, where the engine has a key.
+    pub seal: Option<String>,
 }
 
 /// What is to be stored together: all of it or nothing.
@@ -160,6 +195,8 @@ pub struct Batch {
     pub snapshot: Option<Snapshot>,
     /// The end of the run, for now.
     pub finish: Option<Finish>,
+    /// What the run executes from now on, where it was upgraded.
+    pub definition: Option<Definition>,
     /// What the batch must survive once its receipt is in.
     pub durability: Durability,
 }
@@ -176,11 +213,14 @@ pub enum RunStatus {
     Failed,
     /// Stopped; a resume goes on.
     Interrupted,
+    /// Waits for somebody to answer a gate; a resume goes on once that is done.
+    Waiting,
 }
 
 impl RunStatus {
     /// Every status.
-    pub const ALL: [Self; 4] = [Self::Running, Self::Done, Self::Failed, Self::Interrupted];
+    pub const ALL: [Self; 5] =
+        [Self::Running, Self::Done, Self::Failed, Self::Interrupted, Self::Waiting];
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
@@ -189,6 +229,7 @@ impl RunStatus {
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Interrupted => "interrupted",
+            Self::Waiting => "waiting",
         }
     }
 }
@@ -222,6 +263,12 @@ pub struct RunSummary {
     pub created_ms: i64,
     /// When something was last stored of it.
     pub updated_ms: i64,
+    /// The run whose task it is, for a subgraph.
+    pub parent: Option<RunId>,
+    /// The run and superstep that it was forked from.
+    pub forked_from: Option<(RunId, u32)>,
+    /// Why it must be kept whole, if it must.
+    pub held: Option<String>,
 }
 
 /// Which runs to list; the newest come first.
@@ -233,6 +280,8 @@ pub struct RunFilter {
     pub status: Option<RunStatus>,
     /// Only runs that were begun but neither came to rest nor have a live owner.
     pub abandoned: bool,
+    /// Also the runs of subgraphs.
+    pub children: bool,
     /// At most so many.
     pub limit: Option<usize>,
 }
@@ -252,6 +301,62 @@ pub struct RunRecord {
     pub snapshot: Option<Snapshot>,
     /// The entries after it, in order.
     pub entries: Vec<StoredEntry>,
+    /// Answers to its gates, oldest first; also those that the run has not taken yet.
+    pub answers: Vec<GateAnswer>,
+    /// The signature over the log's last hash when the run last came to rest.
+    pub seal: Option<String>,
+}
+
+/// A run's log with where it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Number of the first entry that is there: more than 0 after a prune or at a fork's beginning.
+    pub first_seq: u32,
+    /// The snapshot that the first entry builds on, if it is not the run's input.
+    pub base: Option<Snapshot>,
+    /// The entries from there, in order.
+    pub entries: Vec<StoredEntry>,
+}
+
+/// Somebody's answer to a gate. The first one to a gate counts.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct GateAnswer {
+    /// The gate's id.
+    pub gate: String,
+    /// The option that was chosen.
+    pub option: String,
+    /// Who answered.
+    pub by: String,
+    /// What they had to say.
+    pub note: Option<String>,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// Signature over all of the above and the run, with its public key, where the engine has a key.
+    pub signature: Option<String>,
+}
+
+/// A line of the ledger: an effect on the world outside, by its idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EffectRecord {
+    /// The idempotency key.
+    pub key: Uuid,
+    /// The run.
+    pub run: RunId,
+    /// The node.
+    pub node: String,
+    /// When it was begun, in milliseconds since the Unix epoch.
+    pub begun_ms: i64,
+    /// What came of it, as JSON; none while nobody knows.
+    pub result: Option<String>,
+}
+
+/// What retention does to a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prune {
+    /// Its entries before this snapshot go; the snapshot takes the place of the last one.
+    Before(Snapshot),
+    /// All of it goes, its subgraphs' runs with it.
+    Whole,
 }
 
 /// Keeps the logs of runs.
@@ -274,11 +379,42 @@ pub trait Checkpointer: Debug + Send + Sync {
     /// What is needed to go on with a run.
     fn load(&self, run: RunId) -> BoxFuture<'_, Result<RunRecord, CheckpointError>>;
 
-    /// The whole log of a run.
-    fn history(&self, run: RunId) -> BoxFuture<'_, Result<Vec<StoredEntry>, CheckpointError>>;
+    /// The whole log of a run, as far as it was not pruned.
+    fn history(&self, run: RunId) -> BoxFuture<'_, Result<History, CheckpointError>>;
 
     /// Runs that pass a filter, newest first.
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, CheckpointError>>;
+
+    /// The definition with this hash that a run was, or is, executed with.
+    fn definition(&self, run: RunId, hash: &str) -> BoxFuture<'_, Result<Definition, CheckpointError>>;
+
+    /// Stores an answer to a gate of a run, held by a live process or not. An answer to a gate that has one already
+    /// is refused with `Answered`.
+    fn answer(&self, run: RunId, answer: GateAnswer) -> Receipt<()>;
+
+    /// The answers to a run's gates, oldest first.
+    fn answers(&self, run: RunId) -> BoxFuture<'_, Result<Vec<GateAnswer>, CheckpointError>>;
+
+    /// Enters an effect into the ledger, or what came of it. A result that is there is never replaced.
+    fn record_effect(&self, effect: EffectRecord) -> Receipt<()>;
+
+    /// The ledger's line of a key.
+    fn effect(&self, run: RunId, key: Uuid) -> BoxFuture<'_, Result<Option<EffectRecord>, CheckpointError>>;
+
+    /// The ledger of a run, in the order in which effects were begun.
+    fn effects(&self, run: RunId) -> BoxFuture<'_, Result<Vec<EffectRecord>, CheckpointError>>;
+
+    /// Keeps a task's result for a time. `key` is a SHA-256; an older one of the same key is replaced.
+    fn cache(&self, run: RunId, key: Digest, body: String, until_ms: i64) -> Receipt<()>;
+
+    /// A kept result that still stands at `now_ms`.
+    fn cached(&self, run: RunId, key: Digest, now_ms: i64) -> BoxFuture<'_, Result<Option<String>, CheckpointError>>;
+
+    /// Marks a run as one that must be kept whole, or takes the mark away.
+    fn hold(&self, run: RunId, reason: Option<String>) -> Receipt<()>;
+
+    /// Takes parts of a run away. Refused with `Held` while a live process holds the run or it is marked as held.
+    fn prune(&self, run: RunId, what: Prune) -> Receipt<()>;
 }
 
 /// The answer to a request to a store, there at once or later.

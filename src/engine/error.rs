@@ -273,6 +273,9 @@ pub enum CheckpointErrorKind {
     /// Somebody is running it right now.
     #[error("the run is held by {0}")]
     Held(String),
+    /// The gate has its answer.
+    #[error("the gate was answered already, by {0}")]
+    Answered(String),
     /// Another process has taken the run over; what this one does is no longer stored.
     #[error("the run was taken over by another process")]
     Lost,

@@ -34,8 +34,8 @@ mod tests;
 pub use blocking::blocking;
 pub use build::{GraphBuilder, NodeBuilder};
 pub use checkpoint::{
-    Batch, Checkpointer, Claim, Definition, Entry, EntryKind, Finish, NewRun, PromptTexts, Receipt,
-    RunFilter, RunRecord, RunStatus, RunSummary, Snapshot, StoredEntry,
+    Batch, Checkpointer, Claim, Definition, Digest, EffectRecord, Entry, EntryKind, Finish, GateAnswer, History, NewRun,
+    PromptTexts, Prune, Receipt, RunFilter, RunRecord, RunStatus, RunSummary, Snapshot, StoredEntry,
 };
 pub use ctx::Ctx;
 pub use error::{CheckpointError, CheckpointErrorKind, EngineError, EngineErrorKind, ErrorClass, NodeError};

@@ -54,6 +54,7 @@ impl Plan {
                     NodeKind::Task { task } => Work::Task(registry.find(task).ok_or_else(|| {
                         EngineErrorKind::MissingTask { node: node.name.clone(), task: task.clone() }
                     })?),
+                    NodeKind::Gate(_) | NodeKind::Graph(_) => Work::None,
                     NodeKind::Prompt { .. } => Work::Prompt(
                         prompts
                             .map(Arc::clone)
@@ -75,19 +76,7 @@ impl Plan {
 
     /// The plan of a context outside any run.
     pub(crate) fn detached() -> Self {
-        let graph = Graph {
-            name: "detached".to_owned(),
-            version: 0,
-            description: String::new(),
-            start: NodeIdx(0),
-            max_steps: 1,
-            deadline: None,
-            durability: crate::graph::Durability::Exit,
-            channels: Vec::new(),
-            nodes: Vec::new(),
-            source: "".into(),
-            hash: String::new(),
-        };
+        let graph = Graph::empty("detached");
         let nodes = vec![BoundNode { name: "detached".into(), work: Work::None, retry_on: 0 }];
         Self { graph: Arc::new(graph), nodes, channels: Vec::new() }
     }
@@ -139,7 +128,9 @@ fn ask(
 ) -> BoxFuture<'static, Result<Writes, NodeError>> {
     let (prompt, role, output) = match &args.node.kind {
         NodeKind::Prompt { prompt, role, output } => (prompt.clone(), role.clone(), output.clone()),
-        NodeKind::Task { .. } => (String::new(), String::new(), String::new()),
+        NodeKind::Task { .. } | NodeKind::Gate(_) | NodeKind::Graph(_) => {
+            (String::new(), String::new(), String::new())
+        }
     };
     let texts = Arc::clone(&ctx.shared.prompts);
     let call = PromptCall { prompt, role, output, variables: args.to_map(), texts };

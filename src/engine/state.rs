@@ -68,7 +68,7 @@ impl State {
             return reduce(reducer, Arc::make_mut(value), write);
         }
         let mut first = match reducer {
-            Reducer::Append | Reducer::Union => Value::Array(Vec::new()),
+            Reducer::Append | Reducer::Union | Reducer::ById => Value::Array(Vec::new()),
             Reducer::Merge => Value::Object(Map::new()),
             _ => Value::Null,
         };
@@ -101,7 +101,7 @@ impl State {
 fn neutral(channel: &StateChannel) -> Option<Value> {
     match (channel.reducer, &channel.ty) {
         (_, Type::Optional(_)) => None,
-        (Reducer::Append | Reducer::Union, _) => Some(Value::Array(Vec::new())),
+        (Reducer::Append | Reducer::Union | Reducer::ById, _) => Some(Value::Array(Vec::new())),
         (Reducer::Merge, _) => Some(Value::Object(Map::new())),
         (Reducer::Sum, Type::Float) => Number::from_f64(0.0).map(Value::Number),
         (Reducer::Sum, _) => Some(Value::from(0)),
@@ -142,10 +142,29 @@ fn reduce(reducer: Reducer, value: &mut Value, write: Value) -> Result<(), Strin
             }
         }
         Reducer::Sum => *value = sum(value, &write)?,
+        Reducer::First if value.is_null() => *value = write,
+        Reducer::First => {}
+        Reducer::ById => by_id(list(value)?, write),
+        Reducer::Custom(_) => return Err("its reducer is not registered".to_owned()),
         Reducer::Max => keep(value, write, Ordering::Less)?,
         Reducer::Min => keep(value, write, Ordering::Greater)?,
     }
     Ok(())
+}
+
+/// Replaces the items of the same `id`; adds the others.
+fn by_id(list: &mut Vec<Value>, write: Value) {
+    let items = match write {
+        Value::Array(items) => items,
+        item => vec![item],
+    };
+    for item in items {
+        let id = item.get("id");
+        match list.iter_mut().find(|held| id.is_some() && held.get("id") == id) {
+            Some(held) => *held = item,
+            None => list.push(item),
+        }
+    }
 }
 
 fn list(value: &mut Value) -> Result<&mut Vec<Value>, String> {

@@ -1,12 +1,13 @@
 //! What a graph file may refer to: the functions, types, prompts and model roles of the host program.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::Type;
+use super::{Effect, Graph, Type};
 
 /// Everything outside a graph file that its names may point to.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,10 @@ pub struct Catalog {
     pub prompts: BTreeMap<String, PromptInfo>,
     /// Model roles that the configuration may bind, as `patrol` and `investigator`.
     pub roles: BTreeSet<String>,
+    /// Names of registered reducers.
+    pub reducers: BTreeSet<String>,
+    /// Checked graphs that a `graph` node may name.
+    pub graphs: BTreeMap<String, Arc<Graph>>,
 }
 
 /// The typed face of a registered Rust function.
@@ -30,6 +35,8 @@ pub struct TaskSignature {
     pub inputs: Vec<Field>,
     /// Fields of its output.
     pub outputs: Vec<Field>,
+    /// The least that it does to the world; a graph file may say more, never less.
+    pub effect: Effect,
 }
 
 /// A field of an input or output.
@@ -84,7 +91,8 @@ impl TaskSignature {
                 field.ty = inner.as_ref().clone();
             }
         }
-        Self { description: description.to_owned(), inputs: fields(&schema_of::<In>(Side::Read)), outputs }
+        let inputs = fields(&schema_of::<In>(Side::Read));
+        Self { description: description.to_owned(), inputs, outputs, effect: Effect::default() }
     }
 }
 

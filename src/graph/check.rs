@@ -259,6 +259,7 @@ fn meaning(
         nodes,
         source: Arc::from(source),
         hash,
+        ..Graph::empty("")
     })
 }
 
@@ -340,7 +341,7 @@ fn hash(source: &str, catalog: &Catalog, nodes: &[node::Checked]) -> String {
         .iter()
         .filter_map(|node| match &node.kind {
             Some(NodeKind::Prompt { prompt, .. }) => Some(prompt.as_str()),
-            Some(NodeKind::Task { .. }) | None => None,
+            Some(NodeKind::Task { .. } | NodeKind::Gate(_) | NodeKind::Graph(_)) | None => None,
         })
         .collect();
     prompts.sort_unstable();

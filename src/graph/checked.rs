@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Expr, Type};
+use super::{Node, Type};
 
 /// Index of a state channel in [`Graph::channels`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,8 +36,20 @@ pub struct Graph {
     pub deadline: Option<Duration>,
     /// What a finished superstep survives.
     pub durability: Durability,
+    /// Whether a finished node waits for the others of its superstep.
+    pub barrier: Barrier,
+    /// Most a whole run may use.
+    pub budget: Budget,
+    /// Runs last, also after a failure.
+    pub finally: Option<NodeIdx>,
+    /// What is kept of runs that came to rest.
+    pub retention: Retention,
+    /// How the state of runs of earlier versions becomes state of this one.
+    pub migrations: Vec<Migration>,
     /// State channels, in file order.
     pub channels: Vec<StateChannel>,
+    /// Names of the reducers that the host program registered, behind [`Reducer::Custom`].
+    pub custom_reducers: Vec<String>,
     /// Nodes, in file order.
     pub nodes: Vec<Node>,
     /// The text it was read from, as stored with each run.
@@ -71,6 +83,100 @@ pub struct StateChannel {
     pub default: Option<Value>,
     /// Whether a run must be given it at the start.
     pub input: bool,
+    /// Whether it is what the run is for: read by whoever started it.
+    pub output: bool,
+    /// Most items that a list keeps; the oldest go first.
+    pub max_items: Option<usize>,
+    /// Whether it is stored. What is not stored is back at its default after a resume.
+    pub persist: bool,
+    /// Whether it is encrypted at rest and masked in every view.
+    pub secret: bool,
+    /// Whether its value may come from log text or a model.
+    pub trust: Trust,
+}
+
+impl StateChannel {
+    /// A channel with nothing but a name, a type and a reducer.
+    pub fn plain(name: &str, ty: Type, reducer: Reducer) -> Self {
+        Self {
+            name: name.to_owned(),
+            ty,
+            reducer,
+            default: None,
+            input: false,
+            output: false,
+            max_items: None,
+            persist: true,
+            secret: false,
+            trust: Trust::Trusted,
+        }
+    }
+}
+
+/// Where a value comes from, as far as it decides what may depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// From the program or its user.
+    #[default]
+    Trusted,
+    /// From log text, a model, or anything that was made of them.
+    Untrusted,
+}
+
+/// Whether a finished node waits for the others of its superstep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Barrier {
+    /// All nodes of a superstep finish before the next begins.
+    #[default]
+    Superstep,
+    /// A branch runs ahead where what it reads and writes is disjoint from what the others still read and write.
+    Dataflow,
+}
+
+/// The most that something may use; nothing set is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Tokens of models, questions and answers.
+    pub tokens: Option<u64>,
+    /// Money, in millionths of a US dollar.
+    pub micro_usd: Option<u64>,
+    /// Time: of a run from its start, of a node or fan-out the time its tasks took.
+    pub wall: Option<Duration>,
+    /// Supersteps of a run, or tasks of a node or fan-out.
+    pub steps: Option<u32>,
+}
+
+impl Budget {
+    /// Whether nothing is limited.
+    pub const fn is_unlimited(&self) -> bool {
+        self.tokens.is_none() && self.micro_usd.is_none() && self.wall.is_none() && self.steps.is_none()
+    }
+}
+
+/// What is kept of runs that came to rest. Runs that wait, failed or are held are never deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// The newest so many keep their whole history; of older ones only the last snapshot stays.
+    pub keep_last: Option<u32>,
+    /// Finished runs older than this are deleted.
+    pub max_age: Option<Duration>,
+}
+
+/// A change of the state between two versions of a graph.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Migration {
+    /// The version it starts from.
+    pub from: u32,
+    /// The version it leads to.
+    pub to: u32,
+    /// Channels that have another name now: old and new.
+    pub rename: Vec<(String, String)>,
+    /// Values for channels that are new, or that had none.
+    pub default: Map<String, Value>,
+    /// Channels whose values are thrown away.
+    pub drop: Vec<String>,
+    /// Nodes that have another name now: old and new.
+    pub nodes: Vec<(String, String)>,
 }
 
 /// How the writes of one superstep become a channel's next value.
@@ -90,14 +196,29 @@ pub enum Reducer {
     Max,
     /// The smallest number stays.
     Min,
+    /// The first write stays.
+    First,
+    /// Items with an `id`: one of the same id is replaced, others are added.
+    ById,
+    /// A function that the host program registered; its name is at this place in [`Graph::custom_reducers`].
+    Custom(usize),
 }
 
 impl Reducer {
-    /// Every reducer, in the order in which they are documented.
-    pub const ALL: [Self; 7] =
-        [Self::Last, Self::Append, Self::Merge, Self::Union, Self::Sum, Self::Max, Self::Min];
+    /// Every built-in reducer, in the order in which they are documented.
+    pub const ALL: [Self; 9] = [
+        Self::Last,
+        Self::Append,
+        Self::Merge,
+        Self::Union,
+        Self::Sum,
+        Self::Max,
+        Self::Min,
+        Self::First,
+        Self::ById,
+    ];
 
-    /// Its name in a graph file.
+    /// Its name in a graph file; of a registered one just `custom`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Last => "last",
@@ -107,6 +228,9 @@ impl Reducer {
             Self::Sum => "sum",
             Self::Max => "max",
             Self::Min => "min",
+            Self::First => "first",
+            Self::ById => "by_id",
+            Self::Custom(_) => "custom",
         }
     }
 }
@@ -115,103 +239,6 @@ impl fmt::Display for Reducer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
-}
-
-/// A step of the work.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// What it does, in a sentence.
-    pub description: String,
-    /// Who does it.
-    pub kind: NodeKind,
-    /// Whether it runs once for each item of a list.
-    pub each: Option<Each>,
-    /// The fields of its input that come from the state: field name and channel.
-    pub reads: Vec<(String, ChannelIdx)>,
-    /// The fields of its output and the channels they go to.
-    pub writes: Vec<(String, ChannelIdx)>,
-    /// Fixed values for fields of its input.
-    pub with: Map<String, Value>,
-    /// Most time one attempt may take.
-    pub timeout: Option<Duration>,
-    /// What happens when an attempt fails.
-    pub retry: Retry,
-    /// Where to go next: the first arm that holds. No arm, or none that holds: this branch ends.
-    pub next: Vec<Arm>,
-}
-
-/// Who does a node's work.
-#[derive(Clone, Debug, PartialEq)]
-pub enum NodeKind {
-    /// A registered Rust function.
-    Task {
-        /// Its registered name, as `patrol.scan`.
-        task: String,
-    },
-    /// A model, through a prompt template.
-    Prompt {
-        /// Template name, as `investigate/lead`.
-        prompt: String,
-        /// Which of the configured models, as `investigator`.
-        role: String,
-        /// Registered type of the answer; its fields are the output's fields.
-        output: String,
-    },
-}
-
-/// Fan-out: one task for each item of a list, joined before the next superstep.
-#[derive(Clone, Debug)]
-pub struct Each {
-    /// The list.
-    pub over: ChannelIdx,
-    /// Field of the input that gets the item.
-    pub item: String,
-    /// Most tasks at once.
-    pub max_parallel: Parallel,
-}
-
-/// Most tasks of a fan-out at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parallel {
-    /// A fixed number, at least 1.
-    Fixed(usize),
-    /// The value of an `int` channel when the fan-out starts; less than 1 counts as 1.
-    Channel(ChannelIdx),
-}
-
-/// How failed attempts are repeated.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Retry {
-    /// Most attempts, at least 1.
-    pub attempts: u32,
-    /// Wait before the second attempt; doubles each time.
-    pub backoff: Duration,
-    /// Longest wait.
-    pub max_backoff: Duration,
-    /// Classes of error that are worth another attempt; names of `engine::ErrorClass`.
-    pub on: Vec<String>,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            attempts: 1,
-            backoff: Duration::from_millis(500),
-            max_backoff: Duration::from_mins(1),
-            on: vec!["transient".into(), "rate_limit".into(), "timeout".into()],
-        }
-    }
-}
-
-/// One arm of `next`.
-#[derive(Clone, Debug)]
-pub struct Arm {
-    /// Condition over the state after the superstep; none for an unconditional arm or `else`.
-    pub when: Option<Expr>,
-    /// Nodes to go to, in file order; empty for `end`.
-    pub to: Vec<NodeIdx>,
 }
 
 impl Graph {
@@ -237,6 +264,37 @@ impl Graph {
     )]
     pub fn channel(&self, index: ChannelIdx) -> &StateChannel {
         &self.channels[index.0]
+    }
+
+    /// A graph with nothing in it but a name.
+    pub fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: 1,
+            description: String::new(),
+            start: NodeIdx(0),
+            max_steps: 1000,
+            deadline: None,
+            durability: Durability::default(),
+            barrier: Barrier::default(),
+            budget: Budget::default(),
+            finally: None,
+            retention: Retention::default(),
+            migrations: Vec::new(),
+            channels: Vec::new(),
+            custom_reducers: Vec::new(),
+            nodes: Vec::new(),
+            source: "".into(),
+            hash: String::new(),
+        }
+    }
+
+    /// A reducer's name, also of a registered one.
+    pub fn reducer_name(&self, reducer: Reducer) -> &str {
+        match reducer {
+            Reducer::Custom(at) => self.custom_reducers.get(at).map_or("custom", String::as_str),
+            other => other.as_str(),
+        }
     }
 
     /// The node of that name.

@@ -97,6 +97,8 @@ impl Picture {
             let (detail, is_prompt) = match &node.kind {
                 NodeKind::Task { task } => (plain(task), false),
                 NodeKind::Prompt { prompt, role, .. } => (plain(&format!("{prompt} by {role}")), true),
+                NodeKind::Gate(_) => ("gate".to_owned(), false),
+                NodeKind::Graph(graph) => (plain(&format!("graph {}", graph.name)), false),
             };
             let channel = |index: super::ChannelIdx| {
                 graph.channels.get(index.0).map_or_else(|| "?".to_owned(), |channel| plain(&channel.name))

@@ -16,6 +16,7 @@ mod draw;
 mod expr;
 mod fault;
 mod file;
+mod node;
 mod suggest;
 mod ty;
 
@@ -25,7 +26,11 @@ mod tests;
 pub use catalog::{Catalog, Field, PromptInfo, TaskSignature, TypeInfo};
 pub use check::check;
 pub use checked::{
-    Arm, ChannelIdx, Durability, Each, Graph, Node, NodeIdx, NodeKind, Parallel, Reducer, Retry, StateChannel,
+    Barrier, Budget, ChannelIdx, Durability, Graph, Migration, NodeIdx, Reducer, Retention, StateChannel, Trust,
+};
+pub use node::{
+    Arm, BREAKER, Cache, Each, Effect, ErrorArm, Gate, Join, Need, Node, NodeKind, OnItemError, Parallel, Retry,
+    Tolerate,
 };
 pub use codes::{CODES, CodeInfo, explain};
 pub use draw::{Format, draw};

@@ -176,6 +176,6 @@ fn check(source: &GraphSource, catalog: &Catalog) -> Result<Graph, WorkflowError
 fn prompt_names(graph: &Graph) -> impl Iterator<Item = &str> {
     graph.nodes.iter().filter_map(|node| match &node.kind {
         NodeKind::Prompt { prompt, .. } => Some(prompt.as_str()),
-        NodeKind::Task { .. } => None,
+        NodeKind::Task { .. } | NodeKind::Gate(_) | NodeKind::Graph(_) => None,
     })
 }

@@ -19,6 +19,7 @@ fn quick(attempts: u32, on: &[&str]) -> Retry {
         backoff: Duration::from_millis(1),
         max_backoff: Duration::from_millis(2),
         on: on.iter().map(|class| (*class).to_owned()).collect(),
+        ..Retry::default()
     }
 }
 

@@ -86,11 +86,9 @@ pub(super) fn each(
             Parallel::Channel(ChannelIdx(index))
         }
     };
-    let each = over.zip(item).map(|((index, _), item)| Each {
-        over: ChannelIdx(index),
-        item: item.get_ref().clone(),
-        max_parallel,
-    });
+    let each = over
+        .zip(item)
+        .map(|((index, _), item)| Each::plain(ChannelIdx(index), item.get_ref(), max_parallel));
     (each, reads)
 }
 

@@ -42,7 +42,7 @@ pub(super) fn check(raw: &RawNode, scope: &Scope<'_>, faults: &mut Vec<Fault>) -
     match next.get_ref() {
         RawNext::Direct(list) => {
             let to = targets(list, &next.span(), scope, &mut edges, faults);
-            edges.arms.push(Arm { when: None, to });
+            edges.arms.push(Arm { when: None, option: None, to });
         }
         RawNext::Arms(arms) => {
             let mut closed: Option<Range<usize>> = None;
@@ -89,7 +89,7 @@ fn one_arm(arm: &Spanned<RawArm>, scope: &Scope<'_>, edges: &mut Edges, faults: 
         edges.unclear = true;
         Vec::new()
     };
-    Arm { when, to }
+    Arm { when, option: None, to }
 }
 
 /// The nodes that a list of names leads to; none: the end.

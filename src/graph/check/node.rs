@@ -63,10 +63,9 @@ pub(super) struct Face {
 impl Checked {
     /// The node with its edges. A kind that is a fault never comes here: then there is no graph.
     pub(super) fn into_node(self, next: Vec<Arm>) -> Node {
+        let kind = self.kind.unwrap_or(NodeKind::Task { task: String::new() });
         Node {
-            name: self.name,
             description: self.description,
-            kind: self.kind.unwrap_or(NodeKind::Task { task: String::new() }),
             each: self.each,
             reads: self
                 .reads
@@ -78,6 +77,7 @@ impl Checked {
             timeout: self.timeout,
             retry: self.retry,
             next,
+            ..Node::plain(&self.name, kind)
         }
     }
 }

@@ -76,9 +76,10 @@ fn retry(raw: &RawRetry, faults: &mut Vec<Fault>) -> Retry {
     };
     let on = match raw.on.get() {
         Some(list) => classes(list, faults),
-        None => base.on,
+        None => base.on.clone(),
     };
-    Retry { attempts: raw.attempts.get().map_or(base.attempts, |n| *n.get_ref()), backoff, max_backoff, on }
+    let attempts = raw.attempts.get().map_or(base.attempts, |n| *n.get_ref());
+    Retry { attempts, backoff, max_backoff, on, ..base }
 }
 
 fn classes(list: &Spanned<Vec<Spanned<String>>>, faults: &mut Vec<Fault>) -> Vec<String> {

@@ -36,11 +36,13 @@ pub(super) fn channel(raw: &RawChannel, catalog: &Catalog, faults: &mut Vec<Faul
     }
     Channel {
         value: StateChannel {
-            name: raw.name.get_ref().clone(),
-            ty: ty.clone().unwrap_or(Type::Any),
-            reducer: reducer.unwrap_or(Reducer::Last),
             default: raw.default.get().map(|default| default.get_ref().clone()),
             input: raw.input.get().is_some_and(|input| *input.get_ref()),
+            ..StateChannel::plain(
+                raw.name.get_ref(),
+                ty.clone().unwrap_or(Type::Any),
+                reducer.unwrap_or(Reducer::Last),
+            )
         },
         span: raw.name.span(),
         given: !raw.default.is_absent() || raw.input.get().map_or(!raw.input.is_absent(), |v| *v.get_ref()),
@@ -125,6 +127,8 @@ fn fits_reducer(
         Reducer::Sum | Reducer::Max | Reducer::Min => {
             (matches!(bare(ty), Type::Int | Type::Float), "a number, as `int`")
         }
+        Reducer::First | Reducer::Custom(_) => (true, ""),
+        Reducer::ById => (matches!(bare(ty), Type::List(_)), "a list, as `any[]`"),
     };
     if !fits {
         faults.push(Fault::new(

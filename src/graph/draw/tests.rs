@@ -2,13 +2,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use serde_json::Map;
-
 use super::*;
 use crate::graph::tests::{FULL, catalog};
-use crate::graph::{
-    Arm, ChannelIdx, Durability, Each, Expr, Node, Reducer, Retry, StateChannel, Type, check,
-};
+use crate::graph::{Arm, ChannelIdx, Each, Expr, Node, Reducer, StateChannel, Type, check};
 
 fn full() -> Graph {
     check("patrol.toml", FULL, &catalog()).unwrap()
@@ -20,44 +16,22 @@ type Arms = Vec<(Option<String>, Vec<usize>)>;
 fn graph(nodes: Vec<(String, Arms)>) -> Graph {
     let node = |(name, arms): (String, Arms)| Node {
         description: name.clone(),
-        kind: NodeKind::Task { task: format!("task.{name}") },
-        each: (name.len() % 3 == 0).then(|| Each {
-            over: ChannelIdx(0),
-            item: name.clone(),
-            max_parallel: Parallel::Fixed(3),
-        }),
-        reads: Vec::new(),
-        writes: Vec::new(),
-        with: Map::new(),
-        timeout: None,
-        retry: Retry::default(),
+        each: (name.len() % 3 == 0).then(|| Each::plain(ChannelIdx(0), &name, Parallel::Fixed(3))),
         next: arms
             .into_iter()
             .map(|(when, to)| Arm {
                 when: when.map(|text| Expr::parse(&text).unwrap()),
+                option: None,
                 to: to.into_iter().map(NodeIdx).collect(),
             })
             .collect(),
-        name,
+        ..Node::plain(&name, NodeKind::Task { task: format!("task.{name}") })
     };
     Graph {
-        name: "g \"<&>\u{202e}".into(),
-        version: 1,
-        description: String::new(),
-        start: NodeIdx(0),
-        max_steps: 10,
         deadline: Some(Duration::from_secs(90)),
-        durability: Durability::Crash,
-        channels: vec![StateChannel {
-            name: "list".into(),
-            ty: Type::List(Box::new(Type::Any)),
-            reducer: Reducer::Last,
-            default: None,
-            input: true,
-        }],
+        channels: vec![StateChannel::plain("list", Type::List(Box::new(Type::Any)), Reducer::Last)],
         nodes: nodes.into_iter().map(node).collect(),
-        source: "".into(),
-        hash: String::new(),
+        ..Graph::empty("g \"<&>\u{202e}")
     }
 }
 

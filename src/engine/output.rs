@@ -13,6 +13,8 @@ use crate::graph::{ChannelIdx, Graph, Node, Reducer};
 pub(crate) struct Write {
     pub(crate) channel: ChannelIdx,
     pub(crate) value: Value,
+    /// Whether it replaces what the channel holds, whatever its reducer.
+    pub(crate) overwrite: bool,
 }
 
 /// What one task wrote, in the order of its node's `writes`.
@@ -86,7 +88,8 @@ impl Picker<'_> {
                     .serialize(serde_json::value::Serializer)
                     .map_err(|error| Error::custom(format!("field `{key}`: {error}")))?;
                 if !value.is_null() || takes_null(self.graph, *channel) {
-                    self.picked.push(Write { channel: *channel, value });
+                    let overwrite = self.node.overwrite.contains(channel);
+                    self.picked.push(Write { channel: *channel, value, overwrite });
                 }
             }
         }

@@ -8,16 +8,19 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::plan::TaskFn;
-use super::{Ctx, NodeError, output};
-use crate::graph::{Catalog, TaskSignature, TypeInfo};
+use super::reduce::{ReducerFn, Reducers};
+use super::{Ctx, EngineErrorKind, NodeError, output};
+use crate::graph::{Catalog, Effect, TaskSignature, TypeInfo};
 
 /// What a host can do: its functions and types by name.
 #[derive(Clone, Default)]
 pub struct Registry {
     tasks: BTreeMap<String, Registered>,
     types: BTreeMap<String, TypeInfo>,
+    reducers: BTreeMap<String, ReducerFn>,
 }
 
 #[derive(Clone)]
@@ -67,13 +70,41 @@ impl Registry {
     pub fn extend(&mut self, other: Self) -> &mut Self {
         self.tasks.extend(other.tasks);
         self.types.extend(other.types);
+        self.reducers.extend(other.reducers);
         self
+    }
+
+    /// Registers a reducer: it is given what the channel holds, if anything, and a write, and gives what the channel
+    /// holds from then on. It must depend on nothing else.
+    pub fn reducer(
+        &mut self,
+        name: &str,
+        reduce: impl Fn(Option<&Value>, Value) -> Result<Value, String> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.reducers.insert(name.to_owned(), Arc::new(reduce));
+        self
+    }
+
+    /// Says the least that a registered function does to the world: a graph file may say more, never less.
+    pub fn effect(&mut self, task: &str, effect: Effect) -> &mut Self {
+        if let Some(task) = self.tasks.get_mut(task) {
+            task.signature.effect = effect;
+        }
+        self
+    }
+
+    pub(crate) fn reducers(&self, names: &[String]) -> Result<Reducers, EngineErrorKind> {
+        let find = |name: &String| {
+            self.reducers.get(name).cloned().ok_or_else(|| EngineErrorKind::MissingReducer(name.clone()))
+        };
+        Ok(Reducers(names.iter().map(find).collect::<Result<Vec<_>, _>>()?.into()))
     }
 
     /// What a graph file may name of this registry; prompts and model roles are the host's to add.
     pub fn catalog(&self) -> Catalog {
         let tasks = self.tasks.iter().map(|(name, task)| (name.clone(), task.signature.clone())).collect();
-        Catalog { tasks, types: self.types.clone(), ..Catalog::default() }
+        let reducers = self.reducers.keys().cloned().collect();
+        Catalog { tasks, types: self.types.clone(), reducers, ..Catalog::default() }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<TaskFn> {
@@ -86,6 +117,7 @@ impl Debug for Registry {
         f.debug_struct("Registry")
             .field("tasks", &self.tasks.keys().collect::<Vec<_>>())
             .field("types", &self.types.keys().collect::<Vec<_>>())
+            .field("reducers", &self.reducers.keys().collect::<Vec<_>>())
             .finish()
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 
+use super::reduce::Reducers;
 use crate::graph::{ChannelIdx, Graph, Reducer, StateChannel, Type};
 
 /// The values of all channels. A clone shares them; a change then copies the one value it touches.
@@ -18,17 +19,27 @@ impl State {
     ///
     /// # Errors
     /// The channel and what is wrong with the input there.
-    pub(crate) fn start(graph: &Graph, mut input: Map<String, Value>) -> Result<Self, (String, String)> {
+    pub(crate) fn start(graph: &Graph, input: Map<String, Value>) -> Result<Self, (String, String)> {
+        for channel in &graph.channels {
+            let given = input.contains_key(&channel.name);
+            if channel.input && !given && channel.default.is_none() && !channel.ty.is_optional() {
+                return Err((channel.name.clone(), "must be given".to_owned()));
+            }
+        }
+        Self::begin(graph, input)
+    }
+
+    /// The same of an input that was accepted once: what was not stored of it may be missing.
+    pub(crate) fn begin(graph: &Graph, mut input: Map<String, Value>) -> Result<Self, (String, String)> {
         let mut values = Vec::with_capacity(graph.channels.len());
         for channel in &graph.channels {
             let given = input.remove(&channel.name);
+            // Without the key a secret is read back as a mask.
             if let Some(value) = &given
+                && !channel.secret
                 && !channel.ty.fits(value)
             {
                 return Err((channel.name.clone(), format!("is no {}", channel.ty)));
-            }
-            if channel.input && given.is_none() && channel.default.is_none() && !channel.ty.is_optional() {
-                return Err((channel.name.clone(), "must be given".to_owned()));
             }
             let value = given.or_else(|| channel.default.clone()).or_else(|| neutral(channel));
             values.push(value.map(Arc::new));
@@ -59,13 +70,30 @@ impl State {
     ///
     /// # Errors
     /// Where the reducer cannot take the value; the state is then as before.
-    pub(crate) fn apply(&mut self, graph: &Graph, channel: ChannelIdx, write: Value) -> Result<(), String> {
-        let reducer = graph.channel(channel).reducer;
+    pub(crate) fn apply(
+        &mut self,
+        graph: &Graph,
+        reducers: &Reducers,
+        channel: ChannelIdx,
+        write: Value,
+        overwrite: bool,
+    ) -> Result<(), String> {
+        let StateChannel { reducer, max_items, .. } = *graph.channel(channel);
         let Some(slot) = self.values.get_mut(channel.0) else {
             return Err("no such channel".to_owned());
         };
+        if let (Reducer::Custom(at), false) = (reducer, overwrite) {
+            let mut value = reducers.reduce(at, slot.as_deref(), write)?;
+            shorten(&mut value, max_items);
+            *slot = Some(Arc::new(value));
+            return Ok(());
+        }
+        let reducer = if overwrite { Reducer::Last } else { reducer };
         if let Some(value) = slot {
-            return reduce(reducer, Arc::make_mut(value), write);
+            let value = Arc::make_mut(value);
+            reduce(reducer, value, write)?;
+            shorten(value, max_items);
+            return Ok(());
         }
         let mut first = match reducer {
             Reducer::Append | Reducer::Union | Reducer::ById => Value::Array(Vec::new()),
@@ -73,6 +101,7 @@ impl State {
             _ => Value::Null,
         };
         reduce(reducer, &mut first, write)?;
+        shorten(&mut first, max_items);
         *slot = Some(Arc::new(first));
         Ok(())
     }
@@ -87,13 +116,21 @@ impl State {
             .collect()
     }
 
-    /// Names and values, in channel order.
-    pub(crate) fn iter<'a>(&'a self, graph: &'a Graph) -> impl Iterator<Item = (&'a str, &'a Value)> {
-        graph
-            .channels
-            .iter()
+    /// Channels and values, in channel order.
+    pub(crate) fn iter<'a>(&'a self, graph: &'a Graph) -> impl Iterator<Item = (ChannelIdx, &'a Value)> {
+        (0..graph.channels.len())
+            .map(ChannelIdx)
             .zip(&self.values)
-            .filter_map(|(channel, value)| Some((channel.name.as_str(), value.as_deref()?)))
+            .filter_map(|(channel, value)| Some((channel, value.as_deref()?)))
+    }
+}
+
+/// Keeps the newest items of a list.
+fn shorten(value: &mut Value, max_items: Option<usize>) {
+    if let (Some(most), Value::Array(items)) = (max_items, value)
+        && items.len() > most
+    {
+        items.drain(..items.len() - most);
     }
 }
 

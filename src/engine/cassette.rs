@@ -56,9 +56,10 @@ impl Cassette {
     /// The result of a task.
     pub(crate) fn play(&self, shared: &Arc<Shared>, place: Place) -> Result<Finished, Failed> {
         let name = shared.plan.name(place.node);
-        let take = self.tasks.iter().find(|take| {
-            take.node == name && take.item == place.item && (take.step == place.step)
-        });
+        let take = self
+            .tasks
+            .iter()
+            .find(|take| take.node == name && take.item == place.item && (take.step == place.step));
         let missing = || {
             let item = place.item.map(|item| format!(" (item {item})")).unwrap_or_default();
             Failed::new(NodeError::permanent(format!(
@@ -67,8 +68,11 @@ impl Cassette {
             )))
         };
         let take = take.ok_or_else(missing)?;
-        let unreadable = |message: String| Failed::new(NodeError::permanent(format!("the cassette's `{name}`: {message}")));
-        let body: BodyIn = serde_json::from_value(take.body.clone()).map_err(|error| unreadable(error.to_string()))?;
+        let unreadable = |message: String| {
+            Failed::new(NodeError::permanent(format!("the cassette's `{name}`: {message}")))
+        };
+        let body: BodyIn =
+            serde_json::from_value(take.body.clone()).map_err(|error| unreadable(error.to_string()))?;
         let codec = Codec { graph: &shared.plan.graph, run: shared.run, keys: None };
         let finished = codec.finished(body).map_err(unreadable)?;
         match finished.failure.as_deref() {
@@ -98,13 +102,22 @@ impl Engine {
         if graph.channels.iter().any(|channel| channel.secret) {
             return no("it has secret channels, which are never recorded");
         }
-        if history.entries.iter().any(|stored| stored.entry.kind == EntryKind::Edit || stored.entry.kind == EntryKind::Upgrade) {
+        if history
+            .entries
+            .iter()
+            .any(|stored| stored.entry.kind == EntryKind::Edit || stored.entry.kind == EntryKind::Upgrade)
+        {
             return no("it was edited or upgraded, so its results alone do not tell what happened");
         }
         let at = self.position(graph, &record).map_err(|kind| kind.of(run, &graph.name))?;
         let codec = self.codec(graph, run);
-        let state = at.state.iter(graph).map(|(channel, value)| (graph.channel(channel).name.clone(), value.clone())).collect();
-        let (tasks, path) = takes(codec, &history.entries).map_err(|message| EngineErrorKind::Log { seq: 0, message }.of(run, &graph.name))?;
+        let state = at
+            .state
+            .iter(graph)
+            .map(|(channel, value)| (graph.channel(channel).name.clone(), value.clone()))
+            .collect();
+        let (tasks, path) = takes(codec, &history.entries)
+            .map_err(|message| EngineErrorKind::Log { seq: 0, message }.of(run, &graph.name))?;
         Ok(Cassette {
             version: CASSETTE_VERSION,
             graph: graph.name.clone(),
@@ -131,7 +144,11 @@ fn takes(codec: Codec<'_>, entries: &[StoredEntry]) -> Result<(Vec<Take>, Path),
         let mut body: Value = serde_json::from_str(&entry.body).map_err(|error| error.to_string())?;
         let read: BodyIn = serde_json::from_str(&entry.body).map_err(|error| error.to_string())?;
         if let Some(node) = entry.node.as_deref().filter(|_| entry.kind != EntryKind::Failed) {
-            let step = if entry.kind == EntryKind::Task { entry.step } else { ready.get(node).copied().unwrap_or(entry.step) };
+            let step = if entry.kind == EntryKind::Task {
+                entry.step
+            } else {
+                ready.get(node).copied().unwrap_or(entry.step)
+            };
             if let Value::Object(fields) = &mut body {
                 fields.retain(|key, _| matches!(key.as_str(), "w" | "n" | "u" | "e" | "g" | "s"));
             }

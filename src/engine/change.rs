@@ -14,14 +14,15 @@ use super::plan::Plan;
 use super::position::Position;
 use super::task::Place;
 use super::{
-    Claim, Definition, EngineError, EngineErrorKind, EntryKind, Engine, Finish, GateAnswer, GateView, NewRun,
-    PromptTexts, RunRecord, RunStatus, Snapshot, Usage, chain, merge,
+    Claim, Definition, Engine, EngineError, EngineErrorKind, EntryKind, Finish, GateAnswer, GateView, NewRun,
+    RunRecord, RunStatus, Snapshot, Usage, chain, merge,
 };
 use crate::graph::{Durability, Graph};
 use crate::id::RunId;
 
 /// Reads a run's definition back.
-pub type Read<'a> = dyn Fn(&Definition) -> Result<Arc<Graph>, Box<dyn Error + Send + Sync>> + Send + Sync + 'a;
+pub type Read<'a> =
+    dyn Fn(&Definition) -> Result<Arc<Graph>, Box<dyn Error + Send + Sync>> + Send + Sync + 'a;
 
 impl Engine {
     /// Makes a new run that begins where another one stood before superstep `step`. Nothing runs yet: it is
@@ -46,7 +47,10 @@ impl Engine {
         at.done.clear();
         let run = RunId::fresh();
         let codec = self.codec(&graph, run);
-        let input = self.codec(&graph, from).input_back(record.input).map_err(|message| EngineErrorKind::Log { seq: 0, message })?;
+        let input = self
+            .codec(&graph, from)
+            .input_back(record.input)
+            .map_err(|message| EngineErrorKind::Log { seq: 0, message })?;
         let input = codec.input(input)?;
         let mut snapshot =
             Snapshot { seq: 0, body: codec.snapshot(&at, at.step, at.elapsed)?, chain: [0; 32] };
@@ -113,7 +117,8 @@ impl Engine {
             .into_iter()
             .map(|(name, value)| {
                 let fault = |message: String| EngineErrorKind::Input { channel: name.clone(), message };
-                let channel = graph.channel_named(&name).ok_or_else(|| fault("no such channel".to_owned()))?;
+                let channel =
+                    graph.channel_named(&name).ok_or_else(|| fault("no such channel".to_owned()))?;
                 let held = graph.channel(channel);
                 let item = Value::Array(vec![value.clone()]);
                 if !held.ty.fits(&value) && !held.ty.fits(&item) {
@@ -124,7 +129,8 @@ impl Engine {
             .collect::<Result<Vec<_>, EngineErrorKind>>()?;
         let as_node = node
             .map(|name| {
-                let fault = || EngineErrorKind::NoSuchPlace(format!("graph `{}` has no node `{name}`", graph.name));
+                let fault =
+                    || EngineErrorKind::NoSuchPlace(format!("graph `{}` has no node `{name}`", graph.name));
                 graph.node_named(name).ok_or_else(fault)
             })
             .transpose()?;
@@ -176,7 +182,11 @@ impl Engine {
         Ok(gates::views(self.codec(&graph, run), &at))
     }
 
-    fn read_position(&self, record: &RunRecord, read: &Read<'_>) -> Result<(Arc<Graph>, Position), EngineError> {
+    fn read_position(
+        &self,
+        record: &RunRecord,
+        read: &Read<'_>,
+    ) -> Result<(Arc<Graph>, Position), EngineError> {
         let fail = |kind: EngineErrorKind| kind.of(record.summary.run, &record.definition.graph);
         let graph = read(&record.definition).map_err(|error| fail(EngineErrorKind::Definition(error)))?;
         let at = self.position(&graph, record).map_err(fail)?;
@@ -214,10 +224,5 @@ impl Engine {
         let store = self.store(run).map_err(|error| fail(error.into()))?;
         store.answer(run, answer.clone()).await.map_err(|error| fail(error.into()))?;
         Ok(answer)
-    }
-
-    /// The texts of the prompts that were kept with a run.
-    pub(crate) fn prompt_texts(record: &RunRecord) -> Arc<PromptTexts> {
-        Arc::clone(&record.definition.prompts)
     }
 }

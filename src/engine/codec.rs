@@ -281,7 +281,11 @@ impl<'a> Codec<'a> {
     /// A channel's value as it is stored.
     fn out<'v>(&self, channel: ChannelIdx, value: &'v Value) -> Result<Cow<'v, Value>, String> {
         let channel = self.graph.channel(channel);
-        if channel.secret { self.seal(&channel.name, value).map(Cow::Owned) } else { Ok(Cow::Borrowed(value)) }
+        if channel.secret {
+            self.seal(&channel.name, value).map(Cow::Owned)
+        } else {
+            Ok(Cow::Borrowed(value))
+        }
     }
 
     /// A stored value as the channel holds it. Without the key a secret stays a mask.
@@ -292,7 +296,9 @@ impl<'a> Codec<'a> {
 
     fn seal(&self, what: &str, value: &Value) -> Result<Value, String> {
         let keys = self.keys.ok_or("there is no key to seal it with")?;
-        let sealed = keys.seal(&self.context(what), value.to_string().as_bytes());
+        let sealed = keys
+            .seal(&self.context(what), value.to_string().as_bytes())
+            .map_err(|error| error.to_string())?;
         Ok(Value::Object([(SEALED.to_owned(), Value::String(sealed))].into_iter().collect()))
     }
 
@@ -327,7 +333,10 @@ impl<'a> Codec<'a> {
     }
 
     /// A run's input with its secrets sealed.
-    pub(crate) fn input(&self, mut input: serde_json::Map<String, Value>) -> Result<serde_json::Map<String, Value>, EngineErrorKind> {
+    pub(crate) fn input(
+        &self,
+        mut input: serde_json::Map<String, Value>,
+    ) -> Result<serde_json::Map<String, Value>, EngineErrorKind> {
         for channel in self.graph.channels.iter().filter(|channel| channel.secret) {
             if let Some(value) = input.get_mut(&channel.name) {
                 *value = self.seal(&channel.name, value).map_err(unwritable)?;
@@ -340,7 +349,10 @@ impl<'a> Codec<'a> {
     }
 
     /// A run's stored input, its secrets opened.
-    pub(crate) fn input_back(&self, mut input: serde_json::Map<String, Value>) -> Result<serde_json::Map<String, Value>, String> {
+    pub(crate) fn input_back(
+        &self,
+        mut input: serde_json::Map<String, Value>,
+    ) -> Result<serde_json::Map<String, Value>, String> {
         for channel in self.graph.channels.iter().filter(|channel| channel.secret) {
             if let Some(value) = input.get_mut(&channel.name) {
                 *value = self.open(&channel.name, value.take())?;
@@ -351,7 +363,8 @@ impl<'a> Codec<'a> {
 
     /// What a task wrote, as JSON, before the merge takes the values.
     pub(crate) fn writes(&self, writes: &[Write]) -> Result<Box<RawValue>, EngineErrorKind> {
-        serde_json::value::to_raw_value(&WritesJson(*self, writes)).map_err(|error| unwritable(error.to_string()))
+        serde_json::value::to_raw_value(&WritesJson(*self, writes))
+            .map_err(|error| unwritable(error.to_string()))
     }
 
     /// Writes as they are stored.
@@ -419,7 +432,12 @@ impl<'a> Codec<'a> {
     }
 
     /// A position as a snapshot keeps it. `step` is the superstep that comes next.
-    pub(crate) fn snapshot(&self, at: &Position, step: u32, elapsed: Duration) -> Result<String, EngineErrorKind> {
+    pub(crate) fn snapshot(
+        &self,
+        at: &Position,
+        step: u32,
+        elapsed: Duration,
+    ) -> Result<String, EngineErrorKind> {
         let state = at
             .state
             .iter(self.graph)

@@ -125,11 +125,6 @@ impl Crew {
         self.units.values().flat_map(|unit| unit.members.iter().copied())
     }
 
-    /// Begins no more tasks; those at work go on to their ends.
-    pub(crate) fn stop(&self) {
-        self.stop_all.store(true, Ordering::Release);
-    }
-
     /// Begins work on nodes of the frontier, to be merged together.
     pub(crate) fn start(&mut self, at: &Position, ready: &[Ready]) -> Result<(), EngineErrorKind> {
         let number = self.next_unit;
@@ -149,7 +144,8 @@ impl Crew {
             let (group, lanes, total) = group(&self.shared.plan.graph, at, ready)?;
             let member = (ready.node, ready.born);
             unit.totals.insert(member, total);
-            let done = at.done.range(tasks_of(member)).filter(|(_, finished)| finished.failure.is_some()).count();
+            let done =
+                at.done.range(tasks_of(member)).filter(|(_, finished)| finished.failure.is_some()).count();
             unit.tolerated.insert(member, u32::try_from(done).unwrap_or(u32::MAX));
             if let Some((class, message)) = &ready.fault {
                 let place = Place { step: ready.born, node: ready.node, item: None };
@@ -158,7 +154,11 @@ impl Crew {
                 }
                 continue;
             }
-            if at.done.get(&Place { step: ready.born, node: ready.node, item: None }).is_some_and(|f| f.failure.is_some()) {
+            if at
+                .done
+                .get(&Place { step: ready.born, node: ready.node, item: None })
+                .is_some_and(|f| f.failure.is_some())
+            {
                 // It failed as a whole before the run was cut off, and an error arm took it.
                 continue;
             }
@@ -321,7 +321,11 @@ pub(crate) fn absorb(graph: &Graph, place: Place, failed: Failed, tolerated: u32
 fn nulls(graph: &Graph, node: &Node) -> Vec<Write> {
     let lists = node.writes.iter().filter(|(_, channel)| graph.channel(*channel).reducer == Reducer::Append);
     lists
-        .map(|(_, channel)| Write { channel: *channel, value: Value::Array(vec![Value::Null]), overwrite: false })
+        .map(|(_, channel)| Write {
+            channel: *channel,
+            value: Value::Array(vec![Value::Null]),
+            overwrite: false,
+        })
         .collect()
 }
 

@@ -162,7 +162,9 @@ impl Ctx {
     {
         let key = Uuid::new_v5(&self.idempotency_key(), what.as_bytes());
         let Some(store) = self.shared.engine.checkpointer() else { return effect(key, Begun::Never).await };
-        let fault = |error: super::CheckpointError| NodeError::transient(format!("the ledger: {error}")).because(error);
+        let fault = |error: super::CheckpointError| {
+            NodeError::transient(format!("the ledger: {error}")).because(error)
+        };
         let run = self.shared.run;
         let known = store.effect(run, key).await.map_err(fault)?;
         if let Some(result) = known.as_ref().and_then(|line| line.result.as_deref()) {
@@ -192,7 +194,8 @@ impl Ctx {
     /// `permanent`, where it does not.
     pub fn goto(&self, nodes: &[&str]) -> Result<(), NodeError> {
         let own = self.shared.plan.node(self.node);
-        let to = nodes.iter().map(|name| self.declared(name, &own.goto, "goto")).collect::<Result<Vec<_>, _>>()?;
+        let to =
+            nodes.iter().map(|name| self.declared(name, &own.goto, "goto")).collect::<Result<Vec<_>, _>>()?;
         self.side.route.lock().unwrap_or_else(PoisonError::into_inner).goto = Some(to);
         Ok(())
     }

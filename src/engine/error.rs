@@ -213,7 +213,9 @@ pub enum EngineErrorKind {
         message: String,
     },
     /// A node would be visited once more than its graph allows, and its edge has no other way.
-    #[error("node `{node}` was visited {visits} time(s), the most its graph allows, and there is no other way to go")]
+    #[error(
+        "node `{node}` was visited {visits} time(s), the most its graph allows, and there is no other way to go"
+    )]
     MaxVisits {
         /// The node.
         node: String,

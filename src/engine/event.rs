@@ -41,7 +41,7 @@ pub enum Event {
         /// Name of the graph.
         graph: Arc<str>,
         /// Its version.
-        version: u32,
+        graph_version: u32,
         /// Its hash.
         hash: Arc<str>,
     },

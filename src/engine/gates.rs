@@ -164,7 +164,8 @@ impl Run {
         let gate = self.at.gates.remove(index);
         self.announced.retain(|known| *known != (gate.node, gate.born));
         let channel = asked(&graph, &gate).and_then(|asked| asked.answer);
-        let value = json!({ "option": answer.option, "by": answer.by, "note": answer.note, "at": answer.at_ms });
+        let value =
+            json!({ "option": answer.option, "by": answer.by, "note": answer.note, "at": answer.at_ms });
         let writes = channel.map(|channel| Write { channel, value, overwrite: false }).into_iter().collect();
         let place = Place { step: gate.born, node: gate.node, item: None };
         let ended =
@@ -198,7 +199,11 @@ impl Run {
 }
 
 /// A gate that is open in a position, by its id or its node's name where that is clear.
-pub(crate) fn find<'a>(graph: &Graph, at: &'a Position, asked: &str) -> Result<&'a OpenGate, EngineErrorKind> {
+pub(crate) fn find<'a>(
+    graph: &Graph,
+    at: &'a Position,
+    asked: &str,
+) -> Result<&'a OpenGate, EngineErrorKind> {
     let fault = |message: &str| EngineErrorKind::Gate { gate: asked.to_owned(), message: message.to_owned() };
     if let Some(gate) = at.gates.iter().find(|gate| gate_id(graph, gate) == asked) {
         return Ok(gate);

@@ -3,13 +3,13 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::codec::{BodyIn, NextIn, WriteIn, is_sealed, MASK};
+use super::codec::{BodyIn, MASK, WriteIn, is_sealed};
 use super::meter::Usage;
 use super::position::Position;
 use super::replay;
 use super::{
-    CheckpointError, CheckpointErrorKind, Engine, EngineErrorKind, EntryKind, Failure, GateAnswer, History, RunRecord,
-    StoredEntry,
+    CheckpointError, CheckpointErrorKind, Engine, EngineErrorKind, EntryKind, Failure, GateAnswer, History,
+    RunRecord, StoredEntry,
 };
 use crate::graph::Graph;
 use crate::id::RunId;
@@ -82,27 +82,42 @@ pub(crate) fn steps(log: Vec<StoredEntry>) -> Result<Vec<StepRecord>, String> {
     let mut unfinished: Option<StepRecord> = None;
     for stored in log {
         let entry = stored.entry;
-        let body: BodyIn = serde_json::from_str(&entry.body).map_err(|error| format!("entry {}: {error}", stored.seq))?;
-        let number = steps.iter().rev().find(|step| step.finished).map_or(0, |step| step.step.saturating_add(1));
+        let body: BodyIn =
+            serde_json::from_str(&entry.body).map_err(|error| format!("entry {}: {error}", stored.seq))?;
+        let number =
+            steps.iter().rev().find(|step| step.finished).map_or(0, |step| step.step.saturating_add(1));
         let node = entry.node.as_deref().map(str::to_owned);
         let at_ms = entry.at_ms;
         match entry.kind {
             EntryKind::Failed => {
-                let record = unfinished.get_or_insert_with(|| StepRecord { step: number, ..StepRecord::default() });
+                let record =
+                    unfinished.get_or_insert_with(|| StepRecord { step: number, ..StepRecord::default() });
                 record.at_ms = at_ms;
                 record.failures.extend(node.zip(body.failure));
             }
             EntryKind::Task => {
-                let record = unfinished.get_or_insert_with(|| StepRecord { step: number, ..StepRecord::default() });
+                let record =
+                    unfinished.get_or_insert_with(|| StepRecord { step: number, ..StepRecord::default() });
                 record.at_ms = at_ms;
                 open.extend(node.map(|node| task(node, entry.item, body)));
             }
             EntryKind::Finally => {
                 let tasks = node.map(|node| task(node, None, body)).into_iter().collect();
-                steps.push(StepRecord { step: entry.step, at_ms, kind: Some("finally"), tasks, ..StepRecord::default() });
+                steps.push(StepRecord {
+                    step: entry.step,
+                    at_ms,
+                    kind: Some("finally"),
+                    tasks,
+                    ..StepRecord::default()
+                });
             }
             EntryKind::Upgrade => {
-                steps.push(StepRecord { step: entry.step, at_ms, kind: Some("upgrade"), ..StepRecord::default() });
+                steps.push(StepRecord {
+                    step: entry.step,
+                    at_ms,
+                    kind: Some("upgrade"),
+                    ..StepRecord::default()
+                });
             }
             EntryKind::Step | EntryKind::Edit => {
                 let mut record = unfinished.take().unwrap_or_default();
@@ -119,7 +134,11 @@ pub(crate) fn steps(log: Vec<StoredEntry>) -> Result<Vec<StepRecord>, String> {
                 record.tasks.extend(node.map(|node| task(node, entry.item, body)));
                 record.tasks.sort_by(|a, b| a.node.cmp(&b.node).then(a.item.cmp(&b.item)));
                 if !open.is_empty() {
-                    unfinished = Some(StepRecord { step: entry.step.saturating_add(1), at_ms, ..StepRecord::default() });
+                    unfinished = Some(StepRecord {
+                        step: entry.step.saturating_add(1),
+                        at_ms,
+                        ..StepRecord::default()
+                    });
                 }
                 steps.push(record);
             }
@@ -231,7 +250,10 @@ impl Engine {
             replay::load(&mut at, codec, snapshot)?;
         }
         if step < at.step {
-            return Err(EngineErrorKind::NoSuchPlace(format!("what came before step {} is not kept", at.step)));
+            return Err(EngineErrorKind::NoSuchPlace(format!(
+                "what came before step {} is not kept",
+                at.step
+            )));
         }
         for stored in entries.iter().skip(begin) {
             if at.step == step && stored.entry.kind != EntryKind::Task {
@@ -243,12 +265,10 @@ impl Engine {
         if at.step == step {
             Ok(at)
         } else {
-            Err(EngineErrorKind::NoSuchPlace(format!("the run has {} finished steps, and no step {step}", at.step)))
+            Err(EngineErrorKind::NoSuchPlace(format!(
+                "the run has {} finished steps, and no step {step}",
+                at.step
+            )))
         }
     }
-}
-
-/// The nodes that a stored superstep names as next.
-pub(crate) fn names(next: &[NextIn]) -> Vec<&str> {
-    next.iter().map(NextIn::name).collect()
 }

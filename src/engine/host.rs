@@ -18,9 +18,9 @@ use super::position::Position;
 use super::run::Run;
 use super::state::State;
 use super::{
-    CheckpointError, CheckpointErrorKind, Checkpointer, Claim, Definition, Digest, EngineError, EngineErrorKind,
-    Keys, NewRun, Outcome, PromptRunner, PromptTexts, Registry, RunFilter, RunOptions, RunOutcome, RunRecord,
-    RunStatus, RunSummary, chain, replay, upgrade,
+    CheckpointError, CheckpointErrorKind, Checkpointer, Claim, Definition, Digest, EngineError,
+    EngineErrorKind, Keys, NewRun, Outcome, PromptRunner, PromptTexts, Registry, RunFilter, RunOptions,
+    RunOutcome, RunRecord, RunStatus, RunSummary, chain, replay, upgrade,
 };
 use crate::clock::{self, SharedClock};
 use crate::graph::{Budget, Durability, Graph};
@@ -143,14 +143,19 @@ impl Engine {
                     forked_from: None,
                     snapshot: None,
                 };
-                let log = self.log(store, Claim::new(run), durability, chain::genesis(run, &new.definition.hash, &new.input, None));
+                let log = self.log(
+                    store,
+                    Claim::new(run),
+                    durability,
+                    chain::genesis(run, &new.definition.hash, &new.input, None),
+                );
                 store.create(log.claim(), new).await.map_err(|error| fail(error.into()))?;
                 Some(log)
             }
         };
         shared.publisher.publish(|| Event::RunStarted {
             graph: name.as_str().into(),
-            version: graph.version,
+            graph_version: graph.version,
             hash: graph.hash.as_str().into(),
         });
         let budget = budget(&graph, &options);
@@ -191,7 +196,9 @@ impl Engine {
             None => (graph, Arc::clone(&record.definition.prompts)),
             Some(new) => {
                 let texts = Arc::clone(&options.prompt_texts);
-                at = upgrade::upgrade(self, &mut log, (&graph, &at), (new, &texts), run).await.map_err(fail)?;
+                at = upgrade::upgrade(self, &mut log, (&graph, &at), (new, &texts), run)
+                    .await
+                    .map_err(fail)?;
                 (Arc::clone(new), texts)
             }
         };
@@ -249,6 +256,10 @@ impl Engine {
 
     pub(crate) fn store(&self, run: RunId) -> Result<&Arc<dyn Checkpointer>, CheckpointError> {
         self.inner.store.as_ref().ok_or(CheckpointError { run, kind: CheckpointErrorKind::NotFound })
+    }
+
+    pub(crate) fn prompts(&self) -> Option<&Arc<dyn PromptRunner>> {
+        self.inner.prompts.as_ref()
     }
 
     /// Who keeps checkpoints, if somebody does.

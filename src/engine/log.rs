@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::chain::{self, hex};
 use super::{
-    Batch, Checkpointer, Claim, Definition, Digest, Entry, EntryKind, Finish, Keys, Receipt, RunRecord, Snapshot,
+    Batch, Checkpointer, Claim, Definition, Digest, Entry, EntryKind, Finish, Keys, Receipt, RunRecord,
+    Snapshot,
 };
 use crate::clock::SharedClock;
 use crate::graph::Durability;
@@ -161,6 +162,12 @@ fn weight(entry: &Entry) -> usize {
 }
 
 /// An entry that the log has not numbered yet.
-pub(crate) fn entry(kind: EntryKind, step: u32, node: Option<Arc<str>>, item: Option<u32>, body: String) -> Entry {
+pub(crate) fn entry(
+    kind: EntryKind,
+    step: u32,
+    node: Option<Arc<str>>,
+    item: Option<u32>,
+    body: String,
+) -> Entry {
     Entry { kind, step, node, item, at_ms: 0, body, hash: [0; 32] }
 }

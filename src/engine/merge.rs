@@ -56,9 +56,7 @@ pub(crate) fn writes(graph: &Graph, done: Done) -> Vec<(Place, Writes)> {
             out.push((place, finished.writes));
         }
         let is_last = rest.peek().is_none_or(|(next, _)| (next.step, next.node) != (place.step, place.node));
-        if is_last
-            && let Some(channel) = node.each.as_ref().and_then(|each| each.status)
-        {
+        if is_last && let Some(channel) = node.each.as_ref().and_then(|each| each.status) {
             let value = Value::Array(std::mem::take(&mut status));
             if !has_failed {
                 out.push((Place { item: None, ..place }, vec![Write { channel, value, overwrite: false }]));

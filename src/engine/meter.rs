@@ -141,7 +141,8 @@ impl Meter {
     /// A meter that goes on from what was used; time and supersteps of the run are the owner loop's.
     pub(crate) fn new(graph: &Graph, budget: Budget, used: &Used) -> Self {
         let by_node = graph.nodes.iter().any(|node| !node.budget.is_unlimited());
-        let nodes = if by_node { used.nodes.iter().map(|usage| Counter::from(*usage)).collect() } else { Vec::new() };
+        let nodes =
+            if by_node { used.nodes.iter().map(|usage| Counter::from(*usage)).collect() } else { Vec::new() };
         let run_budget = Budget { wall: None, steps: None, ..budget };
         Self { run: Counter::from(used.run), run_budget, nodes, by_node }
     }

@@ -36,7 +36,12 @@ struct Arrival {
 
 impl Position {
     /// Takes what has ended out of the way, and adds what comes next: `frontier` holds what is still to run.
-    pub(crate) fn advance(&mut self, plan: &Plan, ended: Vec<Ended>, now_ms: i64) -> Result<(), EngineErrorKind> {
+    pub(crate) fn advance(
+        &mut self,
+        plan: &Plan,
+        ended: Vec<Ended>,
+        now_ms: i64,
+    ) -> Result<(), EngineErrorKind> {
         let graph = &plan.graph;
         let born = self.step.saturating_add(1);
         if plan.ways.is_plain {
@@ -78,13 +83,15 @@ impl Position {
         for (index, arm) in node.next.iter().enumerate() {
             let holds = match &arm.when {
                 None => arm.option.is_none(),
-                Some(when) => when.holds(|name| self.state.get(graph.channel_named(name)?)).map_err(|source| {
-                    EngineErrorKind::Condition {
-                        node: node.name.clone(),
-                        condition: when.source().to_owned(),
-                        source,
-                    }
-                })?,
+                Some(when) => {
+                    when.holds(|name| self.state.get(graph.channel_named(name)?)).map_err(|source| {
+                        EngineErrorKind::Condition {
+                            node: node.name.clone(),
+                            condition: when.source().to_owned(),
+                            source,
+                        }
+                    })?
+                }
             };
             if !holds {
                 continue;
@@ -264,7 +271,10 @@ impl Position {
             if join.go_on {
                 Verdict::Go
             } else {
-                Verdict::Fail(ErrorClass::Timeout, format!("{arrived} branches came within {timeout:?}, and not all"))
+                Verdict::Fail(
+                    ErrorClass::Timeout,
+                    format!("{arrived} branches came within {timeout:?}, and not all"),
+                )
             }
         })
     }

@@ -48,7 +48,10 @@ impl RunControl {
 
     pub(crate) fn answer_to(&self, run: RunId, gate: &str) -> Option<GateAnswer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.iter().find(|(of, answer)| *of == run && answer.gate == gate).map(|(_, answer)| answer.clone())
+        answers
+            .iter()
+            .find(|(of, answer)| *of == run && answer.gate == gate)
+            .map(|(_, answer)| answer.clone())
     }
 
     pub(crate) const fn drain_token(&self) -> &CancellationToken {

@@ -107,10 +107,6 @@ impl Plan {
         self.nodes.get(node.0).map_or_else(|| "".into(), |node| Arc::clone(&node.name))
     }
 
-    pub(crate) fn shared_names(&self, nodes: &[NodeIdx]) -> Vec<Arc<str>> {
-        nodes.iter().map(|node| self.shared_name(*node)).collect()
-    }
-
     pub(crate) fn channel_name(&self, channel: ChannelIdx) -> Arc<str> {
         self.channels.get(channel.0).map_or_else(|| "".into(), Arc::clone)
     }

@@ -17,7 +17,8 @@ impl Reducers {
     /// Runs one. A panic in it is an error.
     pub(crate) fn reduce(&self, at: usize, held: Option<&Value>, write: Value) -> Result<Value, String> {
         let reducer = self.0.get(at).ok_or("its reducer is not registered")?;
-        catch_unwind(AssertUnwindSafe(|| reducer(held, write))).unwrap_or_else(|_| Err("its reducer panicked".to_owned()))
+        catch_unwind(AssertUnwindSafe(|| reducer(held, write)))
+            .unwrap_or_else(|_| Err("its reducer panicked".to_owned()))
     }
 }
 

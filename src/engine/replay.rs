@@ -42,9 +42,8 @@ pub(crate) fn replay(
 
 /// The beginning of a run.
 pub(crate) fn begin(codec: Codec<'_>, record: &RunRecord) -> Result<Position, EngineErrorKind> {
-    let input = codec
-        .input_back(record.input.clone())
-        .map_err(|message| EngineErrorKind::Log { seq: 0, message })?;
+    let input =
+        codec.input_back(record.input.clone()).map_err(|message| EngineErrorKind::Log { seq: 0, message })?;
     let state = State::begin(codec.graph, input)
         .map_err(|(channel, message)| EngineErrorKind::Input { channel, message })?;
     Ok(Position::start(codec.graph, state))
@@ -104,7 +103,9 @@ pub(crate) fn take(
     match entry.kind {
         EntryKind::Upgrade => {
             // The snapshot behind it is what counts; a log that is read from before it ends here.
-            return Err(fault("the run was upgraded here: it is read from the snapshot after this entry".to_owned()));
+            return Err(fault(
+                "the run was upgraded here: it is read from the snapshot after this entry".to_owned(),
+            ));
         }
         EntryKind::Finally => return Ok(()),
         EntryKind::Failed => {

@@ -8,8 +8,8 @@ use super::log;
 use super::run::{Run, Stop};
 use super::task::{self, Place};
 use super::{
-    EngineError, EngineErrorKind, EntryKind, ErrorClass, Failure, Finish, InterruptCause, Outcome, RunOutcome,
-    RunStatus,
+    EngineError, EngineErrorKind, EntryKind, ErrorClass, Failure, Finish, InterruptCause, Outcome,
+    RunOutcome, RunStatus,
 };
 
 impl Run {
@@ -38,7 +38,8 @@ impl Run {
                 // After a failed append nothing more may be appended; the run stays resumable as it is.
                 if !matches!(kind, EngineErrorKind::Checkpoint(_)) {
                     self.clean_up(&kind).await;
-                    let finish = Finish { status: RunStatus::Failed, error: Some(kind.to_string()), seal: None };
+                    let finish =
+                        Finish { status: RunStatus::Failed, error: Some(kind.to_string()), seal: None };
                     if let Err(error) = self.rest(finish).await {
                         tracing::error!(run_id = %self.shared.run, %error, "failure of a run not stored");
                     }
@@ -82,9 +83,12 @@ impl Run {
             return;
         }
         let failure = match kind {
-            EngineErrorKind::Task { item, attempts, error, .. } => {
-                Failure { item: *item, class: error.class, message: error.message.clone(), attempts: *attempts }
-            }
+            EngineErrorKind::Task { item, attempts, error, .. } => Failure {
+                item: *item,
+                class: error.class,
+                message: error.message.clone(),
+                attempts: *attempts,
+            },
             other => {
                 let class = other.class().unwrap_or(ErrorClass::Permanent);
                 Failure { item: None, class, message: other.to_string(), attempts: 0 }
@@ -92,7 +96,8 @@ impl Run {
         };
         *self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
         let place = Place { step: self.at.step, node: finally, item: None };
-        let args = Args { graph: &graph, node: graph.node(finally), state: &self.at.state, item: None, sent: None };
+        let args =
+            Args { graph: &graph, node: graph.node(finally), state: &self.at.state, item: None, sent: None };
         let limit = graph.node(finally).timeout.unwrap_or(FINALLY);
         let work = tokio::time::timeout(limit, task::work(&self.shared, place, args, None, || false));
         let entry = match work.await {

@@ -17,9 +17,7 @@ use super::meter::Usage;
 use super::next::{Ended, error_arm};
 use super::position::Position;
 use super::task::{self, Failed, Finished, Place};
-use super::{
-    EngineErrorKind, Entry, EntryKind, Failure, Finish, GateAnswer, InterruptCause, RunControl, RunStatus,
-};
+use super::{EngineErrorKind, Entry, EntryKind, Finish, GateAnswer, InterruptCause, RunControl, RunStatus};
 use crate::graph::{Barrier, Budget, Each, NodeIdx};
 
 /// A run in progress. Only its owner loop changes it.
@@ -278,7 +276,8 @@ impl Run {
         merge::merge(&mut self.at.state, graph, &plan.reducers, writes)?;
         self.at.frontier.retain(|ready| !members.contains(&(ready.node, ready.born)));
         let others = !self.at.frontier.is_empty();
-        let closes: Vec<NodeIdx> = members.iter().map(|(node, _)| *node).chain(only.iter().map(|only| only.place.node)).collect();
+        let closes: Vec<NodeIdx> =
+            members.iter().map(|(node, _)| *node).chain(only.iter().map(|only| only.place.node)).collect();
         let now_ms = if plan.ways.is_plain { 0 } else { shared.clock.now().as_millisecond() };
         if ended.is_empty() {
             self.at.fire(plan, self.at.step.saturating_add(1), now_ms);

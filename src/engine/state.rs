@@ -106,16 +106,6 @@ impl State {
         Ok(())
     }
 
-    /// The values by channel name; channels without one are left out.
-    pub(crate) fn into_map(self, graph: &Graph) -> Map<String, Value> {
-        graph
-            .channels
-            .iter()
-            .zip(self.values)
-            .filter_map(|(channel, value)| Some((channel.name.clone(), Arc::unwrap_or_clone(value?))))
-            .collect()
-    }
-
     /// Channels and values, in channel order.
     pub(crate) fn iter<'a>(&'a self, graph: &'a Graph) -> impl Iterator<Item = (ChannelIdx, &'a Value)> {
         (0..graph.channels.len())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::crew::{Crew, Report, Taken, Unit};
+use super::crew::{Crew, Taken, Unit};
 use super::event::Event;
 use super::log;
 use super::position::Ready;
@@ -78,12 +78,15 @@ impl Run {
         let mut groups: Vec<Vec<Ready>> = Vec::new();
         for ready in waiting {
             let free_of = |node: NodeIdx| {
-                node != ready.node && ways.are_independent(ready.node, node) && ways.are_independent(node, ready.node)
+                node != ready.node
+                    && ways.are_independent(ready.node, node)
+                    && ways.are_independent(node, ready.node)
             };
             // Nodes of one superstep that touch each other run, and are merged, together.
-            let (mut own, others): (Vec<Vec<Ready>>, Vec<Vec<Ready>>) = groups.into_iter().partition(|group| {
-                group.iter().any(|other| other.born == ready.born && !free_of(other.node))
-            });
+            let (mut own, others): (Vec<Vec<Ready>>, Vec<Vec<Ready>>) =
+                groups.into_iter().partition(|group| {
+                    group.iter().any(|other| other.born == ready.born && !free_of(other.node))
+                });
             groups = others;
             let mut group: Vec<Ready> = own.drain(..).flatten().collect();
             group.push(ready);

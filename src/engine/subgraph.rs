@@ -7,14 +7,18 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::args::Args;
-use super::host::Parent;
+use super::options::Parent;
 use super::output::{Write, Writes};
 use super::{Ctx, EngineErrorKind, ErrorClass, NodeError, Outcome, RunControl, RunOptions};
 use crate::graph::Graph;
 use crate::id::RunId;
 
 /// Runs, or goes on with, the graph of a `graph` node.
-pub(crate) fn run(inner: Arc<Graph>, ctx: Ctx, args: Args<'_>) -> BoxFuture<'static, Result<Writes, NodeError>> {
+pub(crate) fn run(
+    inner: Arc<Graph>,
+    ctx: Ctx,
+    args: Args<'_>,
+) -> BoxFuture<'static, Result<Writes, NodeError>> {
     let input: Map<String, Value> = args.to_map();
     Box::pin(async move {
         let run = RunId::from_bytes(*ctx.idempotency_key().as_bytes());
@@ -37,7 +41,9 @@ pub(crate) fn run(inner: Arc<Graph>, ctx: Ctx, args: Args<'_>) -> BoxFuture<'sta
                     EngineErrorKind::Budget(_) => ErrorClass::Budget,
                     kind => kind.class().unwrap_or(ErrorClass::Permanent),
                 };
-                return Err(NodeError::new(class, format!("graph `{}`: {}", error.graph, error.kind)).because(error));
+                return Err(
+                    NodeError::new(class, format!("graph `{}`: {}", error.graph, error.kind)).because(error)
+                );
             }
         };
         ctx.spend(outcome.used.tokens, outcome.used.micro_usd);

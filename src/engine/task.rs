@@ -213,7 +213,8 @@ async fn attempt(
         attempt,
     };
     let timed = shared.meter.times() || fan.is_some_and(|fan| !fan.budget.is_unlimited());
-    let began = if timed || args.node.idle_timeout.is_some() { shared.clock.monotonic() } else { Duration::ZERO };
+    let began =
+        if timed || args.node.idle_timeout.is_some() { shared.clock.monotonic() } else { Duration::ZERO };
     side.alive_at(began);
     let limit = match (args.node.timeout, left) {
         (Some(limit), Some(left)) => Some(limit.min(left)),

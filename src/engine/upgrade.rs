@@ -34,7 +34,11 @@ fn path(new: &Graph, from: u32) -> Result<Vec<&Migration>, String> {
     let mut steps = Vec::new();
     let mut version = from;
     while version != new.version {
-        let next = new.migrations.iter().filter(|step| step.from == version && step.to > version).max_by_key(|step| step.to);
+        let next = new
+            .migrations
+            .iter()
+            .filter(|step| step.from == version && step.to > version)
+            .max_by_key(|step| step.to);
         match next {
             Some(step) => {
                 steps.push(step);
@@ -50,7 +54,9 @@ fn path(new: &Graph, from: u32) -> Result<Vec<&Migration>, String> {
 /// Where a run stands in the new version.
 pub(crate) fn migrate(old: &Graph, at: &Position, new: &Graph) -> Result<Position, String> {
     if !at.done.is_empty() {
-        return Err("a superstep of it is not finished: let it come to the end of the superstep first".to_owned());
+        return Err(
+            "a superstep of it is not finished: let it come to the end of the superstep first".to_owned()
+        );
     }
     let steps = path(new, old.version)?;
     let mut values: BTreeMap<String, serde_json::Value> = at
@@ -120,7 +126,10 @@ pub(crate) fn migrate(old: &Graph, at: &Position, new: &Graph) -> Result<Positio
         gate.node = node(gate.node)?;
         gate.absorbed = all(&gate.absorbed)?;
         if !new.node(gate.node).is_gate() {
-            return Err(format!("the run waits at gate `{}`, which is none any more", new.node(gate.node).name));
+            return Err(format!(
+                "the run waits at gate `{}`, which is none any more",
+                new.node(gate.node).name
+            ));
         }
     }
     moved.visits.fill(0);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::chain::{self, hex};
 use super::log::sealed;
 use super::{
-    CheckpointError, CheckpointErrorKind, Digest, Engine, EntryKind, Finish, History, Keys, Prune, RunFilter,
+    CheckpointError, CheckpointErrorKind, Digest, Engine, EntryKind, History, Keys, Prune, RunFilter,
     RunStatus, RunSummary, gates,
 };
 use crate::graph::Retention;
@@ -62,7 +62,9 @@ impl Engine {
                 let first = entries.iter().find(|stored| stored.entry.kind == EntryKind::Upgrade);
                 let hash = match first {
                     // The definition that it began with.
-                    Some(upgrade) => old_hash(&upgrade.entry.body).unwrap_or_else(|| record.definition.hash.clone()),
+                    Some(upgrade) => {
+                        old_hash(&upgrade.entry.body).unwrap_or_else(|| record.definition.hash.clone())
+                    }
                     None => record.definition.hash.clone(),
                 };
                 chain::genesis(run, &hash, &record.input, None)
@@ -102,7 +104,10 @@ impl Engine {
             Some(seal) => match Keys::verify(sealed(run, &head).as_bytes(), seal) {
                 Ok(signer) => {
                     if self.keys().is_some_and(|keys| keys.public() != signer) {
-                        faults.push(format!("the log is sealed with a key that is not ours, {}", signer.fingerprint()));
+                        faults.push(format!(
+                            "the log is sealed with a key that is not ours, {}",
+                            signer.fingerprint()
+                        ));
                     }
                     sealed_by = Some(signer.fingerprint());
                 }
@@ -118,9 +123,13 @@ impl Engine {
             match &answer.signature {
                 Some(signature) => match Keys::verify(gates::signed(run, answer).as_bytes(), signature) {
                     Ok(_) => signed_answers += 1,
-                    Err(_) => faults.push(format!("the answer to gate {} is not what was signed", answer.gate)),
+                    Err(_) => {
+                        faults.push(format!("the answer to gate {} is not what was signed", answer.gate))
+                    }
                 },
-                None if self.keys().is_some() => faults.push(format!("the answer to gate {} is not signed", answer.gate)),
+                None if self.keys().is_some() => {
+                    faults.push(format!("the answer to gate {} is not signed", answer.gate))
+                }
                 None => {}
             }
         }
@@ -163,7 +172,10 @@ impl Engine {
                     continue;
                 }
                 retained.deleted.push(run);
-            } else if policy.keep_last.is_some_and(|keep| place >= usize::try_from(keep).unwrap_or(usize::MAX)) {
+            } else if policy
+                .keep_last
+                .is_some_and(|keep| place >= usize::try_from(keep).unwrap_or(usize::MAX))
+            {
                 let History { first_seq, entries, .. } = store.history(run.run).await?;
                 let Some(snapshot) = store.load(run.run).await?.snapshot else { continue };
                 if snapshot.seq <= first_seq || entries.is_empty() {
@@ -182,7 +194,10 @@ impl Engine {
     async fn pruned(&self, run: RunId, what: Prune) -> Result<bool, CheckpointError> {
         match self.store(run)?.prune(run, what).await {
             Ok(()) => Ok(true),
-            Err(CheckpointError { kind: CheckpointErrorKind::Held(_) | CheckpointErrorKind::NotFound, .. }) => Ok(false),
+            Err(CheckpointError {
+                kind: CheckpointErrorKind::Held(_) | CheckpointErrorKind::NotFound,
+                ..
+            }) => Ok(false),
             Err(error) => Err(error),
         }
     }

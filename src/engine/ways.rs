@@ -46,8 +46,10 @@ impl Ways {
                     && node.goto.is_empty()
                     && node.send.is_empty()
             });
-        let absorbs = graph.nodes.iter().any(|node| matches!(node.join, Some(Join { need, timeout, .. })
-            if need != crate::graph::Need::All || timeout.is_some()));
+        let absorbs = graph.nodes.iter().any(|node| {
+            matches!(node.join, Some(Join { need, timeout, .. })
+            if need != crate::graph::Need::All || timeout.is_some())
+        });
         Self { reach, independent, is_plain, absorbs }
     }
 

@@ -81,7 +81,7 @@ impl Expr {
     /// As [`Expr::holds`].
     pub fn value<'v>(&self, lookup: impl Fn(&str) -> Option<&'v Value>) -> Result<Value, ExprError> {
         let value = self.eval(lookup)?;
-        Ok(serde_json::to_value(Serde(&value)).unwrap_or_else(|_| Value::String(value.to_string())))
+        Ok(serde_json::to_value(&value).unwrap_or_else(|_| Value::String(value.to_string())))
     }
 
     fn eval<'v>(&self, lookup: impl Fn(&str) -> Option<&'v Value>) -> Result<minijinja::Value, ExprError> {

@@ -86,9 +86,8 @@ pub(super) fn each(
             Parallel::Channel(ChannelIdx(index))
         }
     };
-    let each = over
-        .zip(item)
-        .map(|((index, _), item)| Each::plain(ChannelIdx(index), item.get_ref(), max_parallel));
+    let each =
+        over.zip(item).map(|((index, _), item)| Each::plain(ChannelIdx(index), item.get_ref(), max_parallel));
     (each, reads)
 }
 

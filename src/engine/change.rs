@@ -151,7 +151,7 @@ impl Engine {
             at.gates.clear();
             at.done.clear();
             let ended = Ended { node, ..Ended::default() };
-            at.advance(&plan, vec![ended], self.clock().now().as_millisecond())?;
+            at.advance(&plan, vec![ended], self.clock().now().as_millisecond(), None)?;
         }
         let answer = GateAnswer {
             gate: String::new(),

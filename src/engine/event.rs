@@ -117,6 +117,18 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// A node has ended, and it is decided where it leads.
+    Routed {
+        /// The superstep.
+        step: u32,
+        /// The node.
+        node: Arc<str>,
+        /// What decided it.
+        #[serde(flatten)]
+        by: RoutedBy,
+        /// The nodes it leads to; none for the end.
+        to: Vec<Arc<str>>,
+    },
     /// A superstep is merged and its checkpoint committed.
     StepCommitted {
         /// The superstep.
@@ -194,6 +206,20 @@ pub enum Event {
         /// The superstep it goes on with.
         step: u32,
     },
+}
+
+/// What decides where a node leads. Places count from 0, as the graph file has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "by", content = "index", rename_all = "snake_case")]
+pub enum RoutedBy {
+    /// An arm of its `next`.
+    Arm(usize),
+    /// An arm of its `on_error`.
+    Error(usize),
+    /// An option of a gate.
+    Option(usize),
+    /// Its function.
+    Goto,
 }
 
 /// A gate that waits for an answer.
@@ -304,6 +330,7 @@ impl Event {
             | Self::TaskStarted { .. }
             | Self::TaskRetried { .. }
             | Self::TaskFinished { .. }
+            | Self::Routed { .. }
             | Self::TaskFailed { .. } => Stream::Tasks,
             Self::Custom { .. } => Stream::Custom,
             Self::Token { .. } => Stream::Tokens,

@@ -71,6 +71,16 @@ impl From<KeyRejected> for KeyError {
 }
 
 impl Keys {
+    /// A new secret, in letters and digits.
+    ///
+    /// # Errors
+    /// Where the system has no random numbers.
+    pub fn fresh_secret() -> Result<String, KeyError> {
+        let mut bytes = [0_u8; 32];
+        aws_lc_rs::rand::fill(&mut bytes)?;
+        Ok(super::chain::hex(&bytes))
+    }
+
     /// Derives the keys from 32 or more secret bytes; the same secret always gives the same keys.
     ///
     /// # Errors

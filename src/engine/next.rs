@@ -7,11 +7,20 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::event::RoutedBy;
 use super::plan::Plan;
 use super::position::{OpenGate, Position, Ready, Waiting};
 use super::task::Route;
 use super::{EngineErrorKind, ErrorClass, Failure};
 use crate::graph::{Graph, Need, Node, NodeIdx};
+
+/// What decided where a node led, and where to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Routed {
+    pub(crate) node: NodeIdx,
+    pub(crate) by: RoutedBy,
+    pub(crate) to: Vec<NodeIdx>,
+}
 
 /// How a node of the frontier, or a gate, ended.
 #[derive(Debug, Default)]
@@ -41,13 +50,19 @@ impl Position {
         plan: &Plan,
         ended: Vec<Ended>,
         now_ms: i64,
+        mut routed: Option<&mut Vec<Routed>>,
     ) -> Result<(), EngineErrorKind> {
         let graph = &plan.graph;
         let born = self.step.saturating_add(1);
         if plan.ways.is_plain {
             for one in &ended {
                 let node = graph.node(one.node);
-                let arm = self.arm(graph, node)?.and_then(|arm| node.next.get(arm));
+                let taken = self.arm(graph, node)?;
+                let arm = taken.and_then(|arm| node.next.get(arm));
+                if let (Some(routed), Some(by)) = (&mut routed, taken.map(RoutedBy::Arm)) {
+                    let to = arm.map(|arm| arm.to.clone()).unwrap_or_default();
+                    routed.push(Routed { node: one.node, by, to });
+                }
                 for to in arm.iter().flat_map(|arm| &arm.to) {
                     if !self.frontier.iter().any(|ready| ready.node == *to) {
                         self.frontier.push(Ready::plain(*to, born));
@@ -62,7 +77,7 @@ impl Position {
         let was_finally = ended.iter().any(|one| graph.finally == Some(one.node));
         let mut arrivals = Vec::new();
         for one in ended {
-            self.leave(graph, one, &mut arrivals)?;
+            self.leave(graph, one, &mut arrivals, &mut routed)?;
         }
         for arrival in arrivals {
             self.arrive(plan, arrival, born, now_ms);
@@ -119,19 +134,30 @@ impl Position {
     }
 
     /// Where a node that has ended leads.
-    fn leave(&self, graph: &Graph, ended: Ended, arrivals: &mut Vec<Arrival>) -> Result<(), EngineErrorKind> {
+    fn leave(
+        &self,
+        graph: &Graph,
+        ended: Ended,
+        arrivals: &mut Vec<Arrival>,
+        routed: &mut Option<&mut Vec<Routed>>,
+    ) -> Result<(), EngineErrorKind> {
         let node = graph.node(ended.node);
         let Route { goto, sends } = ended.route;
-        let to: Vec<NodeIdx> = if let Some(arm) = ended.error_arm {
-            node.on_error.get(arm).map(|arm| arm.to.clone()).unwrap_or_default()
+        let targets = |arm: usize| node.next.get(arm).map(|arm| arm.to.clone()).unwrap_or_default();
+        let (by, to) = if let Some(arm) = ended.error_arm {
+            let to = node.on_error.get(arm).map(|arm| arm.to.clone()).unwrap_or_default();
+            (Some(RoutedBy::Error(arm)), to)
         } else if let Some(option) = ended.option {
-            node.next.get(option).map(|arm| arm.to.clone()).unwrap_or_default()
+            (Some(RoutedBy::Option(option)), targets(option))
         } else if let Some(goto) = goto {
-            goto
+            (Some(RoutedBy::Goto), goto)
         } else {
             let arm = self.arm(graph, node)?;
-            arm.and_then(|arm| node.next.get(arm)).map(|arm| arm.to.clone()).unwrap_or_default()
+            (arm.map(RoutedBy::Arm), arm.map(targets).unwrap_or_default())
         };
+        if let (Some(routed), Some(by)) = (routed, by) {
+            routed.push(Routed { node: ended.node, by, to: to.clone() });
+        }
         if let Some(used_up) = to.iter().find(|to| self.is_used_up(graph, **to)) {
             return Err(self.used_up(graph, *used_up));
         }

@@ -14,7 +14,7 @@ use super::event::{Event, Stream};
 use super::log::{self, RunLog};
 use super::merge::{self, Done};
 use super::meter::Usage;
-use super::next::{Ended, error_arm};
+use super::next::{Ended, Routed, error_arm};
 use super::position::Position;
 use super::task::{self, Failed, Finished, Place};
 use super::{EngineErrorKind, Entry, EntryKind, Finish, GateAnswer, InterruptCause, RunControl, RunStatus};
@@ -279,10 +279,12 @@ impl Run {
         let closes: Vec<NodeIdx> =
             members.iter().map(|(node, _)| *node).chain(only.iter().map(|only| only.place.node)).collect();
         let now_ms = if plan.ways.is_plain { 0 } else { shared.clock.now().as_millisecond() };
+        let mut routes = Vec::new();
+        let watched_routes = shared.publisher.wants(Stream::Tasks).then_some(&mut routes);
         if ended.is_empty() {
             self.at.fire(plan, self.at.step.saturating_add(1), now_ms);
         } else {
-            self.at.advance(plan, ended, now_ms)?;
+            self.at.advance(plan, ended, now_ms, watched_routes)?;
         }
         let step = self.at.step;
         self.store(step, only.as_ref(), answered.as_ref(), others.then_some(&*closes)).await?;
@@ -291,6 +293,10 @@ impl Run {
         }
         if let Some(GateAnswer { gate, option, by, .. }) = answered {
             shared.publisher.publish(|| Event::GateAnswered { step, gate, option, by });
+        }
+        for Routed { node, by, to } in routes {
+            let to = to.into_iter().map(|node| plan.shared_name(node)).collect();
+            shared.publisher.publish(|| Event::Routed { step, node: plan.shared_name(node), by, to });
         }
         self.tell(step, shown);
         self.at.step = step.saturating_add(1);

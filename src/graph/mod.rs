@@ -19,6 +19,7 @@ mod file;
 mod node;
 mod suggest;
 mod ty;
+mod uses;
 
 #[cfg(test)]
 mod tests;
@@ -38,3 +39,4 @@ pub use node::{
     Retry, Tolerate,
 };
 pub use ty::Type;
+pub use uses::uses;

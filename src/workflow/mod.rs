@@ -32,6 +32,12 @@ pub enum WorkflowError {
         /// All of them.
         faults: Box<Faults>,
     },
+    /// Graphs that use each other.
+    #[error("graphs that use each other without end: {path}")]
+    Circle {
+        /// The graphs, in order.
+        path: String,
+    },
     /// There is no graph of that name.
     #[error("no graph `{name}` (there are: {known}), and no file of that name")]
     NoSuchGraph {

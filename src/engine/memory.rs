@@ -72,6 +72,15 @@ impl MemoryCheckpointer {
         self.clock.now().as_millisecond()
     }
 
+    /// Changes what is kept, as somebody with access to the store could.
+    #[cfg(test)]
+    pub(crate) fn tamper(&self, run: RunId, change: impl FnOnce(&mut Vec<StoredEntry>)) {
+        drop(self.with(run, |kept| {
+            change(&mut kept.entries);
+            Ok(())
+        }));
+    }
+
     fn with<T>(
         &self,
         run: RunId,

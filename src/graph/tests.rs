@@ -88,6 +88,7 @@ pub(super) fn catalog() -> Catalog {
         ]),
         prompts: BTreeMap::from([("investigate/lead".into(), prompt(&["votes", "nonce_hint"]))]),
         roles: BTreeSet::from(["patrol".into(), "investigator".into()]),
+        ..Catalog::default()
     }
 }
 

@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use proptest::prelude::*;
 use super::*;
 use crate::graph::tests::{FULL, catalog};
 use crate::graph::{Arm, ChannelIdx, Each, Expr, Node, Reducer, StateChannel, Type, check};
+use proptest::prelude::*;
 
 fn full() -> Graph {
     check("patrol.toml", FULL, &catalog()).unwrap()

@@ -10,15 +10,29 @@
 //!   is the union of the arms' nodes, each node once.
 //! - A node's `retry` replaces the one in `[defaults]` as a whole.
 
+mod bits;
+mod condition;
+mod danger;
+mod each;
+mod face;
 mod flow;
+mod gate;
+mod header;
 mod input;
+mod migrate;
 mod names;
 mod next;
 mod node;
 mod output;
 mod policy;
+mod shape;
 mod state;
+mod trust;
+mod usage;
 mod value;
+mod waits;
+mod ways;
+mod words;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,10 +42,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::codes;
-use super::document::Slot;
 use super::fault::{Fault, position};
-use super::file::GraphFile;
-use super::{Catalog, Durability, Faults, Graph, NodeIdx, NodeKind, StateChannel, Type, suggest};
+use super::file::{GraphFile, RawNode};
+use super::{Catalog, Faults, Graph, NodeIdx, NodeKind, StateChannel, Type, suggest};
+use ways::{Together, Way};
 
 /// Largest graph file.
 const MAX_BYTES: usize = 256 * 1024;
@@ -56,8 +70,74 @@ const FOLLOW_ON: [&str; 10] = [
 pub(super) struct Scope<'a> {
     source: &'a str,
     catalog: &'a Catalog,
+    /// The graph's own name.
+    name: Option<&'a str>,
     channels: Vec<Channel>,
     nodes: Vec<String>,
+    /// The node that runs last.
+    finally: Option<usize>,
+    /// Nodes that are sent tasks, with the place that says so, and whether an edge leads there too.
+    sent: Vec<(String, Range<usize>, bool)>,
+}
+
+/// Everything about the nodes that the checks of the whole graph look at.
+struct Parts<'a> {
+    raw: &'a [RawNode],
+    nodes: &'a [node::Checked],
+    edges: &'a [next::Edges],
+    ways: Vec<Way>,
+    /// Where a run starts, as far as it can be guessed.
+    start: Option<usize>,
+    together: Option<Together>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(
+        raw: &'a [RawNode],
+        nodes: &'a [node::Checked],
+        edges: &'a [next::Edges],
+        start: Option<usize>,
+        scope: &Scope<'_>,
+    ) -> Self {
+        let ways: Vec<Way> = raw
+            .iter()
+            .zip(nodes)
+            .zip(edges)
+            .map(|((raw, node), edges)| Way::of(node.node(), scope.is_gate(raw), edges))
+            .collect();
+        let together = start.map(|start| Together::of(&ways, start));
+        Self { raw, nodes, edges, ways, start, together }
+    }
+
+    /// Everything a node writes, failures among it.
+    fn writes(&self, node: usize) -> impl Iterator<Item = &node::Write> {
+        let own = self.nodes.get(node).into_iter().flat_map(|node| &node.writes);
+        own.chain(self.edges.get(node).into_iter().flat_map(|edges| &edges.error_writes))
+    }
+
+    /// Whether some edge leads where nobody knows.
+    fn is_unclear(&self) -> bool {
+        self.edges.iter().any(|edges| edges.unclear)
+    }
+
+    /// Whether every node and edge is known.
+    fn is_whole(&self) -> bool {
+        !self.is_unclear()
+            && self.nodes.iter().all(|node| node.is_known && node.kind.is_some())
+            && self.edges.iter().all(|edges| edges.guesses.is_empty())
+    }
+
+    fn name(&self, node: usize) -> &str {
+        self.raw.get(node).map_or("?", |raw| raw.name.get_ref().as_str())
+    }
+
+    fn name_span(&self, node: usize) -> Range<usize> {
+        self.raw.get(node).map_or(0..0, |raw| raw.name.span())
+    }
+
+    fn is_gate(&self, node: usize) -> bool {
+        matches!(self.nodes.get(node).and_then(|node| node.kind.as_ref()), Some(NodeKind::Gate(_)))
+    }
 }
 
 /// A channel while its file is checked.
@@ -82,6 +162,22 @@ impl Scope<'_> {
 
     fn node_names(&self) -> impl Iterator<Item = &str> + Clone {
         self.nodes.iter().map(String::as_str)
+    }
+
+    /// Whether a node says that it is a gate.
+    fn is_gate(&self, raw: &RawNode) -> bool {
+        raw.kind.get().is_some_and(|kind| kind.get_ref() == "gate")
+    }
+
+    /// Where it is said that a node is sent tasks.
+    fn sent_to(&self, raw: &RawNode) -> Option<Range<usize>> {
+        let name = raw.name.get_ref();
+        self.sent.iter().find(|(sent, ..)| sent == name).map(|(_, span, _)| span.clone())
+    }
+
+    /// Whether a node gets all of its tasks, inputs and all, from others.
+    fn is_sent_only(&self, raw: &RawNode) -> bool {
+        self.sent.iter().any(|(sent, _, also_led)| sent == raw.name.get_ref() && !also_led)
     }
 
     /// The channel of a name, or a fault at its place.
@@ -131,23 +227,64 @@ impl Scope<'_> {
 /// # Errors
 /// Every fault of the file at once, each with its place and help. Never panics, whatever the text.
 pub fn check(name: &str, source: &str, catalog: &Catalog) -> Result<Graph, Faults> {
-    let mut faults = Vec::new();
-    let graph = run(source, catalog, &mut faults);
-    Faults::from_list(name, source, faults)?;
-    graph.ok_or_else(|| {
-        // Reached only if a pass gave up in silence: still a fault, never a panic.
-        let fault = Fault::new(
-            codes::SYNTAX,
-            0..0,
-            "here",
-            "the file cannot be read",
-            "compare it with a working one",
-        );
-        Faults::only(name, source, fault)
-    })
+    judge(name, source, catalog, Strictness::Whole).map(|(graph, _)| graph)
 }
 
-fn run(source: &str, catalog: &Catalog, faults: &mut Vec<Fault>) -> Option<Graph> {
+/// Checks the text of a graph file and gives its warnings too: the graph where nothing keeps it from being run,
+/// and whatever is to be said about it. Warnings are said once there are no errors.
+pub fn check_all(name: &str, source: &str, catalog: &Catalog) -> (Option<Graph>, Option<Faults>) {
+    match judge(name, source, catalog, Strictness::Whole) {
+        Ok((graph, warnings)) => (Some(graph), warnings),
+        Err(faults) => (None, Some(faults)),
+    }
+}
+
+/// Reads the text that was stored with a run. It was checked when the run began, by the rules of that day, so
+/// rules that only guide its author do not keep the run from going on.
+///
+/// # Errors
+/// Every fault without which there is no graph.
+pub fn check_kept(name: &str, source: &str, catalog: &Catalog) -> Result<Graph, Faults> {
+    judge(name, source, catalog, Strictness::Meaning).map(|(graph, _)| graph)
+}
+
+/// How much is checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Strictness {
+    /// Only what the text means.
+    Meaning,
+    /// Everything.
+    Whole,
+}
+
+/// The graph with its warnings, or all faults that keep it from being run.
+fn judge(
+    name: &str,
+    source: &str,
+    catalog: &Catalog,
+    strictness: Strictness,
+) -> Result<(Graph, Option<Faults>), Faults> {
+    let mut faults = Vec::new();
+    let graph = run(source, catalog, strictness, &mut faults);
+    let is_faulty = faults.iter().any(Fault::is_error);
+    if is_faulty {
+        // Much of what warnings say may come from the faults.
+        faults.retain(Fault::is_error);
+    }
+    let faults = Faults::from_list(name, source, faults);
+    match (graph, faults) {
+        (_, Some(faults)) if is_faulty => Err(faults),
+        (Some(graph), warnings) => Ok((graph, warnings)),
+        (None, _) => {
+            // Reached only if a pass gave up in silence: still a fault, never a panic.
+            let help = "compare it with a working one";
+            let fault = Fault::new(codes::SYNTAX, 0..0, "here", "the file cannot be read", help);
+            Err(Faults::only(name, source, fault))
+        }
+    }
+}
+
+fn run(source: &str, catalog: &Catalog, strictness: Strictness, faults: &mut Vec<Fault>) -> Option<Graph> {
     if source.len() > MAX_BYTES {
         let message = format!("the file has {} bytes, more than {MAX_BYTES}", source.len());
         faults.push(too_large(0..0, message));
@@ -175,10 +312,10 @@ fn run(source: &str, catalog: &Catalog, faults: &mut Vec<Fault>) -> Option<Graph
         }
     }
     if damage.is_empty() {
-        return meaning(source, &document, catalog, faults);
+        return meaning(source, &document, catalog, strictness, faults);
     }
     let mut found = Vec::new();
-    meaning(source, &document, catalog, &mut found);
+    meaning(source, &document, catalog, Strictness::Meaning, &mut found);
     let lines: Vec<&str> = damage.iter().map(|span| lines_of(source, span)).collect();
     faults.extend(found.into_iter().filter(|fault| {
         let start = fault.start();
@@ -196,6 +333,7 @@ fn meaning(
     source: &str,
     document: &Spanned<DeTable<'_>>,
     catalog: &Catalog,
+    strictness: Strictness,
     faults: &mut Vec<Fault>,
 ) -> Option<Graph> {
     let file = GraphFile::lower(document, faults);
@@ -205,29 +343,46 @@ fn meaning(
             return None;
         }
     }
-    let mut scope = Scope {
-        source,
-        catalog,
-        channels: Vec::new(),
-        nodes: file.nodes.iter().map(|node| node.name.get_ref().clone()).collect(),
-    };
-    scope.channels = file.channels.iter().map(|raw| state::channel(raw, catalog, faults)).collect();
-
-    let header = &file.graph;
-    let name = header.name.get();
+    let raw_header = &file.graph;
+    let name = raw_header.name.get();
     if let Some(name) = name {
         names::name("graph", name, faults);
     }
-    let durability = header.durability.get().and_then(|text| durability(text, faults)).unwrap_or_default();
-    let deadline = policy::time_limit("deadline", &header.deadline, faults);
-    let start = header.start.get().and_then(|start| next::node_index(start, "`start`", &scope, faults));
+    let mut custom_reducers = Vec::new();
+    let channels =
+        file.channels.iter().map(|raw| state::channel(raw, catalog, &mut custom_reducers, faults)).collect();
+    let mut scope = Scope {
+        source,
+        catalog,
+        name: name.map(|name| name.get_ref().as_str()),
+        channels,
+        nodes: file.nodes.iter().map(|node| node.name.get_ref().clone()).collect(),
+        finally: None,
+        sent: sent(&file),
+    };
+    scope.finally = header::finally(raw_header, &file.nodes, &scope, faults);
+    let header = header::check(raw_header, faults);
+    let start = raw_header.start.get().and_then(|start| next::node_index(start, "`start`", &scope, faults));
     let defaults = policy::defaults(&file.defaults, faults);
+    let (failing, default_edges) = next::default_errors(&file.defaults.on_error, &scope, faults);
+    let migrations =
+        migrate::check(&file.migrations, header::value_or(&raw_header.version, 1), &scope, faults);
 
     let checked: Vec<node::Checked> =
         file.nodes.iter().map(|raw| node::check(raw, &scope, &defaults, faults)).collect();
-    let edges: Vec<next::Edges> = file.nodes.iter().map(|raw| next::check(raw, &scope, faults)).collect();
+    let mut edges: Vec<next::Edges> = file
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(index, raw)| next::check(raw, index, &scope, &failing, faults))
+        .collect();
+    if let Some(first) = edges.first_mut() {
+        // What is wrong with the default arms concerns all nodes; one is enough to know of it.
+        first.unclear |= default_edges.unclear;
+        first.guesses.extend(default_edges.guesses);
+    }
     let guessed_start = start.or_else(|| {
-        let written = header.start.get()?;
+        let written = raw_header.start.get()?;
         let near = suggest::closest(written.get_ref(), scope.node_names())?;
         scope.nodes.iter().position(|name| name == near)
     });
@@ -240,49 +395,56 @@ fn meaning(
             "add one: `[node.NAME]` with `task` or `prompt`",
         ));
     }
-    flow::check(&file.nodes, &scope, &checked, &edges, guessed_start, faults);
-    if !faults.is_empty() {
+    let parts = Parts::of(&file.nodes, &checked, &edges, guessed_start, &scope);
+    flow::check(&parts, &scope, faults);
+    waits::check(&parts, &scope, faults);
+    if strictness == Strictness::Whole && parts.is_whole() {
+        trust::check(&parts, &scope, faults);
+        danger::check(&parts, &scope, faults);
+        usage::check(&parts, &scope, faults);
+        if header.barrier == super::Barrier::Dataflow {
+            usage::dataflow(&parts, raw_header, faults);
+        }
+    }
+    if faults.iter().any(Fault::is_error) {
         return None;
     }
 
     let hash = hash(source, catalog, &checked);
-    let nodes = checked.into_iter().zip(edges).map(|(node, edges)| node.into_node(edges.arms)).collect();
+    let finally = scope.finally.map(NodeIdx);
+    let nodes = checked.into_iter().zip(edges).map(|(node, edges)| node.into_node(edges)).collect();
     Some(Graph {
         name: name.map(|name| name.get_ref().clone())?,
-        version: value_or(&header.version, 1),
-        description: header.description.get().map(|text| text.get_ref().clone()).unwrap_or_default(),
+        version: header::value_or(&raw_header.version, 1),
+        description: raw_header.description.get().map(|text| text.get_ref().clone()).unwrap_or_default(),
         start: NodeIdx(start?),
-        max_steps: value_or(&header.max_steps, 100),
-        deadline,
-        durability,
+        max_steps: header::value_or(&raw_header.max_steps, 100),
+        deadline: header.deadline,
+        durability: header.durability,
+        barrier: header.barrier,
+        budget: header.budget,
+        finally,
+        retention: header.retention,
+        migrations,
         channels: scope.channels.into_iter().map(|channel| channel.value).collect(),
+        custom_reducers,
         nodes,
         source: Arc::from(source),
         hash,
-        ..Graph::empty("")
     })
 }
 
-fn value_or(slot: &Slot<u32>, default: u32) -> u32 {
-    slot.get().map_or(default, |value| *value.get_ref())
-}
-
-fn durability(text: &Spanned<String>, faults: &mut Vec<Fault>) -> Option<Durability> {
-    match text.get_ref().as_str() {
-        "power" => Some(Durability::Power),
-        "crash" => Some(Durability::Crash),
-        "exit" => Some(Durability::Exit),
-        other => {
-            faults.push(Fault::new(
-                codes::UNKNOWN_DURABILITY,
-                text.span(),
-                "no such durability",
-                format!("`{other}` is no durability"),
-                suggest::help(other, ["power", "crash", "exit"], "durabilities"),
-            ));
-            None
+/// Which nodes are sent tasks, and whether an edge leads to them too.
+fn sent(file: &GraphFile) -> Vec<(String, Range<usize>, bool)> {
+    let sends = file.nodes.iter().flat_map(|node| node.send.get()).flat_map(|list| list.get_ref());
+    let mut out: Vec<(String, Range<usize>, bool)> = Vec::new();
+    for name in sends {
+        if !out.iter().any(|(known, ..)| known == name.get_ref()) {
+            let also_led = file.leads_to(name.get_ref());
+            out.push((name.get_ref().clone(), name.span(), also_led));
         }
     }
+    out
 }
 
 fn too_large(span: Range<usize>, message: String) -> Fault {
@@ -335,7 +497,7 @@ fn lines_of<'s>(source: &'s str, span: &Range<usize>) -> &'s str {
     source.get(from..to).unwrap_or_default()
 }
 
-/// SHA-256 over the text and the prompts it names.
+/// SHA-256 over the text, and the prompts and graphs it names.
 fn hash(source: &str, catalog: &Catalog, nodes: &[node::Checked]) -> String {
     let mut prompts: Vec<&str> = nodes
         .iter()
@@ -346,11 +508,21 @@ fn hash(source: &str, catalog: &Catalog, nodes: &[node::Checked]) -> String {
         .collect();
     prompts.sort_unstable();
     prompts.dedup();
+    let inner = nodes.iter().filter_map(|node| match &node.kind {
+        Some(NodeKind::Graph(graph)) => Some((graph.name.as_str(), graph.hash.as_str())),
+        _ => None,
+    });
+    let inner: std::collections::BTreeMap<&str, &str> = inner.collect();
     let mut hasher = Sha256::new();
     hasher.update(source);
     for prompt in prompts {
         let info = catalog.prompts.get(prompt);
         for part in ["\0", prompt, "\0", info.map_or("", |info| info.hash.as_str())] {
+            hasher.update(part);
+        }
+    }
+    for (name, hash) in inner {
+        for part in ["\0graph\0", name, "\0", hash] {
             hasher.update(part);
         }
     }

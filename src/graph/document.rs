@@ -95,12 +95,100 @@ impl<'d> Table<'d> {
         range: RangeInclusive<u32>,
         faults: &mut Vec<Fault>,
     ) -> Slot<u32> {
+        let range = u64::from(*range.start())..=u64::from(*range.end());
+        match self.whole(key, range, faults) {
+            Slot::Given(number) => narrow(&number),
+            Slot::Absent => Slot::Absent,
+            Slot::Broken => Slot::Broken,
+        }
+    }
+
+    /// A whole number in a range beyond 32 bits.
+    pub(super) fn whole(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        faults: &mut Vec<Fault>,
+    ) -> Slot<u64> {
         let Some((_, value)) = self.get(key) else { return Slot::Absent };
         if let Some(number) = integer(value.get_ref()) {
             in_range(key, number, value.span(), range, faults)
         } else {
             faults.push(self.wrong_type(key, "a whole number", value));
             Slot::Broken
+        }
+    }
+
+    /// A number, whole or not.
+    pub(super) fn number(&mut self, key: &'static str, faults: &mut Vec<Fault>) -> Slot<f64> {
+        self.read(key, "a number", faults, |value| match value {
+            DeValue::Float(float) => float.as_str().replace('_', "").parse().ok(),
+            // Of text, so that nothing is rounded twice.
+            DeValue::Integer(_) => integer(value)?.to_string().parse().ok(),
+            _ => None,
+        })
+    }
+
+    /// A string or a list of strings.
+    pub(super) fn strings(
+        &mut self,
+        key: &'static str,
+        wanted: &str,
+        faults: &mut Vec<Fault>,
+    ) -> Slot<Vec<Spanned<String>>> {
+        match self.get(key) {
+            Some((_, value)) => self.strings_of(key, wanted, value, faults),
+            None => Slot::Absent,
+        }
+    }
+
+    /// A value as a string or a list of strings.
+    pub(super) fn strings_of(
+        &self,
+        key: &str,
+        wanted: &str,
+        value: &Spanned<DeValue<'_>>,
+        faults: &mut Vec<Fault>,
+    ) -> Slot<Vec<Spanned<String>>> {
+        if let Some(text) = value.get_ref().as_str() {
+            let one = Spanned::new(value.span(), text.to_owned());
+            return Slot::Given(Spanned::new(value.span(), vec![one]));
+        }
+        let Some(items) = value.get_ref().as_array() else {
+            faults.push(self.wrong_type(key, wanted, value));
+            return Slot::Broken;
+        };
+        let mut out = Vec::new();
+        let mut broken = false;
+        for item in items {
+            if let Some(text) = item.get_ref().as_str() {
+                out.push(Spanned::new(item.span(), text.to_owned()));
+            } else {
+                faults.push(self.wrong_type(key, wanted, item));
+                broken = true;
+            }
+        }
+        if broken && out.is_empty() { Slot::Broken } else { Slot::Given(Spanned::new(value.span(), out)) }
+    }
+
+    /// A table inside this one, read by `read` and searched for unknown keys.
+    pub(super) fn inner<T>(
+        &mut self,
+        key: &'static str,
+        faults: &mut Vec<Fault>,
+        read: impl FnOnce(&mut Table<'d>, &mut Vec<Fault>) -> T,
+    ) -> Slot<T> {
+        let title = format!("`{key}` of {}", self.title);
+        match self.table(key, title, faults) {
+            Slot::Given(inner) => {
+                let span = inner.span();
+                let mut inner = inner.into_inner();
+                let value = read(&mut inner, faults);
+                inner.finish(faults);
+                Slot::Given(Spanned::new(span, value))
+            }
+            Slot::Absent => Slot::Absent,
+            Slot::Broken => Slot::Broken,
         }
     }
 
@@ -209,10 +297,10 @@ pub(super) fn in_range(
     key: &str,
     number: i128,
     span: Range<usize>,
-    range: RangeInclusive<u32>,
+    range: RangeInclusive<u64>,
     faults: &mut Vec<Fault>,
-) -> Slot<u32> {
-    match u32::try_from(number) {
+) -> Slot<u64> {
+    match u64::try_from(number) {
         Ok(value) if range.contains(&value) => Slot::Given(Spanned::new(span, value)),
         _ => {
             let (least, most) = (range.start(), range.end());
@@ -230,6 +318,12 @@ pub(super) fn in_range(
             Slot::Broken
         }
     }
+}
+
+/// A number that is known to have 32 bits.
+pub(super) fn narrow(number: &Spanned<u64>) -> Slot<u32> {
+    u32::try_from(*number.get_ref())
+        .map_or(Slot::Broken, |small| Slot::Given(Spanned::new(number.span(), small)))
 }
 
 /// The whole number of a value; what is beyond 128 bits counts as the largest or smallest.

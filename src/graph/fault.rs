@@ -4,7 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
+};
 use serde::Serialize;
 
 use crate::text::{bounded, is_deceptive, plain};
@@ -15,14 +17,25 @@ const LONGEST_LINE: usize = 2_000;
 /// Most faults that are kept of one file.
 const MAX_FAULTS: usize = 200;
 
-/// All faults of one graph file, in the order of the text.
+/// All faults of one graph file, in the order of the text; at least one.
 #[derive(Clone, thiserror::Error)]
-#[error("{count} in `{file}`", count = count(self.list.len(), self.dropped), file = plain(&self.file))]
+#[error("{count} in `{file}`", count = count(self.errors, self.warnings), file = plain(&self.file))]
 pub struct Faults {
     file: String,
     text: Arc<str>,
     list: Vec<Fault>,
-    dropped: usize,
+    errors: usize,
+    warnings: usize,
+}
+
+/// How bad a fault is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The file can be run, but something in it is probably not meant.
+    Warning,
+    /// The file cannot be run.
+    Error,
 }
 
 /// One fault.
@@ -30,6 +43,8 @@ pub struct Faults {
 pub struct Fault {
     /// Stable code, as `G017`; `graph::explain` tells more.
     pub code: &'static str,
+    /// How bad it is.
+    pub level: Level,
     /// What is wrong, in a sentence.
     pub message: String,
     /// The place, in bytes of the text, and what is there; the first is the main one.
@@ -52,6 +67,8 @@ pub struct Label {
 pub struct FaultReport {
     /// Stable code.
     pub code: &'static str,
+    /// `error` or `warning`.
+    pub level: Level,
     /// What is wrong.
     pub message: String,
     /// File name as given to `check`.
@@ -90,10 +107,23 @@ impl Fault {
     ) -> Self {
         Self {
             code,
+            level: Level::Error,
             message: shown(message),
             labels: vec![Label { span, text: shown(label) }],
             help: shown(help),
         }
+    }
+
+    /// The same as a warning.
+    #[must_use]
+    pub(super) fn warning(mut self) -> Self {
+        self.level = Level::Warning;
+        self
+    }
+
+    /// Whether the file cannot be run because of it.
+    pub(super) fn is_error(&self) -> bool {
+        self.level == Level::Error
     }
 
     /// Adds another place.
@@ -113,29 +143,41 @@ fn shown(text: impl AsRef<str>) -> String {
     bounded(&plain(text.as_ref()), 600)
 }
 
-fn count(kept: usize, dropped: usize) -> String {
-    match kept + dropped {
-        1 => "1 fault".to_owned(),
-        n => format!("{n} faults"),
+fn count(errors: usize, warnings: usize) -> String {
+    let some = |number: usize, word: &str| match number {
+        1 => format!("1 {word}"),
+        n => format!("{n} {word}s"),
+    };
+    match (errors, warnings) {
+        (0, warnings) => some(warnings, "warning"),
+        (errors, 0) => some(errors, "fault"),
+        (errors, warnings) => format!("{} and {}", some(errors, "fault"), some(warnings, "warning")),
     }
 }
 
 impl Faults {
-    /// Sorts the faults by place; none: `Ok`.
-    pub(super) fn from_list(file: &str, source: &str, mut faults: Vec<Fault>) -> Result<(), Self> {
+    /// Sorts the faults by place; nothing where there are none. Of very many the errors stay.
+    pub(super) fn from_list(file: &str, source: &str, mut faults: Vec<Fault>) -> Option<Self> {
         if faults.is_empty() {
-            return Ok(());
+            return None;
         }
-        faults.sort_by(|a, b| (a.start(), a.code, &a.message).cmp(&(b.start(), b.code, &b.message)));
+        let place =
+            |a: &Fault, b: &Fault| (a.start(), a.code, &a.message).cmp(&(b.start(), b.code, &b.message));
+        faults.sort_by(place);
         faults.dedup();
-        let dropped = faults.len().saturating_sub(MAX_FAULTS);
-        faults.truncate(MAX_FAULTS);
-        Err(Self { file: file.to_owned(), text: source.into(), list: faults, dropped })
+        let errors = faults.iter().filter(|fault| fault.is_error()).count();
+        let warnings = faults.len() - errors;
+        if faults.len() > MAX_FAULTS {
+            faults.sort_by_key(|fault| !fault.is_error());
+            faults.truncate(MAX_FAULTS);
+            faults.sort_by(place);
+        }
+        Some(Self { file: file.to_owned(), text: source.into(), list: faults, errors, warnings })
     }
 
     /// A single fault.
     pub(super) fn only(file: &str, source: &str, fault: Fault) -> Self {
-        Self { file: file.to_owned(), text: source.into(), list: vec![fault], dropped: 0 }
+        Self { file: file.to_owned(), text: source.into(), list: vec![fault], errors: 1, warnings: 0 }
     }
 
     /// The faults, in the order of the text.
@@ -143,9 +185,19 @@ impl Faults {
         self.list.iter()
     }
 
-    /// How many faults there are; at least 1.
+    /// How many faults there are, warnings among them; at least 1.
     pub fn count(&self) -> usize {
-        self.list.len() + self.dropped
+        self.errors + self.warnings
+    }
+
+    /// How many of them keep the file from being run.
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// How many of them are warnings.
+    pub fn warnings(&self) -> usize {
+        self.warnings
     }
 
     /// The faults for programs, as `--format json` prints them.
@@ -161,6 +213,7 @@ impl Faults {
                 let main = places.next().unwrap_or(RelatedPlace { line: 1, column: 1, label: String::new() });
                 FaultReport {
                     code: fault.code,
+                    level: fault.level,
                     message: fault.message.clone(),
                     file: file.clone(),
                     line: main.line,
@@ -192,13 +245,15 @@ impl Faults {
                     fault.labels.first().map_or((1, 1), |label| position(&self.text, label.span.start));
                 let at = format!("{}:{line}:{column}", plain(&self.file));
                 let label = fault.labels.first().map_or("", |label| label.text.as_str());
-                out.extend([fault.code, "\n\n  × ", &fault.message, "\n    at ", &at, ": ", label]);
+                let mark = if fault.is_error() { "×" } else { "⚠" };
+                out.extend([fault.code, "\n\n  ", mark, " ", &fault.message, "\n    at ", &at, ": ", label]);
                 out.extend(["\n  help: ", &fault.help, "\n"]);
             }
             out.push('\n');
         }
-        if self.dropped > 0 {
-            out.extend(["… and ", &self.dropped.to_string(), " more\n"]);
+        let dropped = self.count() - self.list.len();
+        if dropped > 0 {
+            out.extend(["… and ", &dropped.to_string(), " more\n"]);
         }
         out.extend([&self.to_string(), "\n"]);
         out
@@ -283,6 +338,13 @@ impl Diagnostic for Shown<'_> {
         Some(Box::new(self.fault.code))
     }
 
+    fn severity(&self) -> Option<Severity> {
+        Some(match self.fault.level {
+            Level::Error => Severity::Error,
+            Level::Warning => Severity::Warning,
+        })
+    }
+
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         Some(Box::new(&self.fault.help))
     }
@@ -312,7 +374,7 @@ mod tests {
 
     fn one(source: &str, span: Range<usize>) -> Faults {
         let fault = Fault::new("G001", span, "here\u{1b}[2J", "wrong", "mend it");
-        Faults::from_list("a\u{1b}b.toml", source, vec![fault]).unwrap_err()
+        Faults::from_list("a\u{1b}b.toml", source, vec![fault]).unwrap()
     }
 
     #[test]

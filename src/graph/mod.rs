@@ -19,13 +19,12 @@ mod file;
 mod node;
 mod suggest;
 mod ty;
-mod uses;
 
 #[cfg(test)]
 mod tests;
 
 pub use catalog::{Catalog, Field, PromptInfo, TaskSignature, TypeInfo};
-pub use check::check;
+pub use check::{check, check_all, check_kept};
 pub use checked::{
     Barrier, Budget, ChannelIdx, Durability, Graph, Migration, NodeIdx, Reducer, Retention, StateChannel,
     Trust,
@@ -33,10 +32,10 @@ pub use checked::{
 pub use codes::{CODES, CodeInfo, explain};
 pub use draw::{Format, draw};
 pub use expr::{Expr, ExprError};
-pub use fault::{Fault, FaultReport, Faults, Label, RelatedPlace};
+pub use fault::{Fault, FaultReport, Faults, Label, Level, RelatedPlace};
+pub use file::{schema, uses};
 pub use node::{
     Arm, BREAKER, Cache, Each, Effect, ErrorArm, Gate, Join, Need, Node, NodeKind, OnItemError, Parallel,
     Retry, Tolerate,
 };
 pub use ty::Type;
-pub use uses::uses;

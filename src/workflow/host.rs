@@ -14,7 +14,7 @@ use crate::engine::{
     Checkpointer, Definition, Engine, GateView, Keys, PromptTexts, Registry, RunFilter, RunOptions,
     RunOutcome, RunStatus, RunSummary, StepRecord,
 };
-use crate::graph::{self, Catalog, Graph, NodeKind, Retention};
+use crate::graph::{self, Catalog, Faults, Graph, NodeKind, Retention};
 use crate::id::RunId;
 use crate::model::Models;
 use crate::prompt::Prompts;
@@ -77,7 +77,7 @@ impl Host {
     /// With all of its faults, or those of a graph it uses.
     pub fn check(&self, source: &GraphSource) -> Result<Graph, WorkflowError> {
         let find = |name: &str| self.library.graph(name).ok();
-        check(source, &self.catalog, &find, &mut Vec::new())
+        check(source, &self.catalog, &find, &mut Vec::new(), graph::check)
     }
 
     /// Runs a graph by its name or its file's path. Afterwards its retention is applied to its earlier runs.
@@ -154,7 +154,7 @@ impl Host {
         };
         let find = |name: &str| definition.prompts.get(&graph_file(name)).map(|text| kept(name, text));
         let source = kept(&definition.graph, &definition.source);
-        check(&source, &catalog, &find, &mut Vec::new()).map(Arc::new)
+        check(&source, &catalog, &find, &mut Vec::new(), graph::check_kept).map(Arc::new)
     }
 
     /// As [`Host::kept`], in the form that the engine takes.
@@ -260,17 +260,18 @@ fn graph_file(name: &str) -> String {
     format!("graphs/{name}.toml")
 }
 
-/// Checks a graph, the graphs it uses first. `path` holds the graphs on the way to it.
+/// Reads a graph, the graphs it uses first. `path` holds the graphs on the way to it.
 fn check(
     source: &GraphSource,
     catalog: &Catalog,
     find: &dyn Fn(&str) -> Option<GraphSource>,
     path: &mut Vec<String>,
+    read: fn(&str, &str, &Catalog) -> Result<Graph, Faults>,
 ) -> Result<Graph, WorkflowError> {
     let used = graph::uses(&source.text);
     let fail = |faults| WorkflowError::Faults { name: source.name.clone(), faults: Box::new(faults) };
     if used.is_empty() {
-        return graph::check(&source.origin, &source.text, catalog).map_err(fail);
+        return read(&source.origin, &source.text, catalog).map_err(fail);
     }
     let mut catalog = catalog.clone();
     path.push(source.name.clone());
@@ -281,12 +282,12 @@ fn check(
         }
         // One that is not there is a fault of the file, which the check tells.
         if let Some(inner) = find(&name) {
-            let inner = check(&inner, &catalog, find, path)?;
+            let inner = check(&inner, &catalog, find, path, read)?;
             catalog.graphs.insert(name, Arc::new(inner));
         }
     }
     path.pop();
-    graph::check(&source.origin, &source.text, &catalog).map_err(fail)
+    read(&source.origin, &source.text, &catalog).map_err(fail)
 }
 
 fn prompt_names(graph: &Graph) -> impl Iterator<Item = &str> {

@@ -1,4 +1,4 @@
-//! Where a node's input comes from: channels, fixed values and the items of a fan-out.
+//! Where a node's input comes from: channels and fixed values.
 
 use std::ops::Range;
 
@@ -9,123 +9,24 @@ use super::{Scope, value};
 use crate::graph::codes;
 use crate::graph::document::Slot;
 use crate::graph::fault::Fault;
-use crate::graph::file::{RawNode, RawParallel};
-use crate::graph::{ChannelIdx, Each, Field, Parallel, Type, suggest};
-
-/// Tasks of a fan-out at once where the file does not say.
-const PARALLEL: usize = 4;
-
-/// Checks a node's fan-out.
-pub(super) fn each(
-    raw: &RawNode,
-    scope: &Scope<'_>,
-    face: &Face,
-    faults: &mut Vec<Fault>,
-) -> (Option<Each>, Vec<Read>) {
-    let mut reads = Vec::new();
-    let Some(raw_each) = raw.each.get() else { return (None, reads) };
-    let raw_each = raw_each.get_ref();
-    let over = raw_each.over.get().and_then(|over| {
-        let index = scope.resolve(over, "`each.over`", faults)?;
-        reads.push(Read { field: None, channel: index, span: over.span(), takes_null: false });
-        Some((index, over.span()))
-    });
-    let item = raw_each.item.get();
-    if let Some((index, span)) = &over
-        && let Some(channel) = scope.channels.get(*index)
-        && let Some(ty) = &channel.ty
-    {
-        match (ty, item) {
-            (Type::List(_) | Type::Any, None) => {}
-            (Type::List(of), Some(item)) => item_fits(of, item, face, span, faults),
-            (Type::Any, Some(_)) => {}
-            (other, _) => faults.push(
-                Fault::new(
-                    codes::EACH_OVER,
-                    span.clone(),
-                    format!("is `{other}`"),
-                    format!(
-                        "`{}` fans out over `{}`, which is no list",
-                        raw.name.get_ref(),
-                        channel.value.name
-                    ),
-                    "give the channel a list type, as `Stream[]`; `default = []` for one that may be empty",
-                )
-                .also(channel.span.clone(), "the channel"),
-            ),
-        }
-    }
-    if let (Some(item), Some(inputs)) = (item, &face.inputs)
-        && !inputs.iter().any(|field| field.name == *item.get_ref())
-    {
-        faults.push(unknown_field("`each.as`", item, face, inputs, "input"));
-    }
-    let max_parallel = match raw_each.max_parallel.get().map(|limit| (limit.get_ref(), limit.span())) {
-        None => Parallel::Fixed(PARALLEL),
-        Some((RawParallel::Fixed(limit), _)) => Parallel::Fixed(usize::try_from(*limit).unwrap_or(PARALLEL)),
-        Some((RawParallel::Channel(name), span)) => {
-            let name = Spanned::new(span.clone(), name.clone());
-            let index = scope.resolve(&name, "`each.max_parallel`", faults);
-            if let Some(channel) = index.and_then(|index| scope.channels.get(index))
-                && let Some(ty) = &channel.ty
-                && *ty != Type::Int
-            {
-                faults.push(
-                    Fault::new(
-                        codes::READ_TYPE,
-                        span.clone(),
-                        "must be an `int` channel",
-                        format!("`max_parallel` reads `{}`, which is `{ty}`", channel.value.name),
-                        "make the channel an `int`, or write a number",
-                    )
-                    .also(channel.span.clone(), "the channel"),
-                );
-            }
-            let index = index.unwrap_or_default();
-            reads.push(Read { field: None, channel: index, span, takes_null: false });
-            Parallel::Channel(ChannelIdx(index))
-        }
-    };
-    let each =
-        over.zip(item).map(|((index, _), item)| Each::plain(ChannelIdx(index), item.get_ref(), max_parallel));
-    (each, reads)
-}
-
-fn item_fits(of: &Type, item: &Spanned<String>, face: &Face, over: &Range<usize>, faults: &mut Vec<Fault>) {
-    let field = face.inputs.iter().flatten().find(|field| field.name == *item.get_ref());
-    if let Some(field) = field
-        && !field.ty.accepts(of)
-    {
-        faults.push(
-            Fault::new(
-                codes::EACH_ITEM,
-                item.span(),
-                format!("`{}` takes `{}`", field.name, field.ty),
-                format!(
-                    "the items are `{of}`, and the field `{}` of {} takes `{}`",
-                    field.name, face.title, field.ty
-                ),
-                format!("fan out over a channel of type `{}[]`, or name another field", field.ty),
-            )
-            .also(over.clone(), format!("items of type `{of}`")),
-        );
-    }
-}
+use crate::graph::file::RawNode;
+use crate::graph::{Field, Type, suggest};
 
 /// Checks where the fields of a node's input come from.
 pub(super) fn reads(raw: &RawNode, scope: &Scope<'_>, face: &Face, faults: &mut Vec<Fault>) -> Vec<Read> {
     let item = raw.each.get().and_then(|each| each.get_ref().item.get());
-    given_twice(raw, item, faults);
+    let key = format!("`{}`", face.reads_key());
+    given_twice(raw, item, &key, faults);
     let Some(inputs) = &face.inputs else {
         // The fields are not known, but the channels are.
         for (_, channel) in &raw.reads {
-            scope.resolve(channel, "`reads`", faults);
+            scope.resolve(channel, &key, faults);
         }
         return Vec::new();
     };
     for (field, _) in &raw.reads {
         if !inputs.iter().any(|input| input.name == *field.get_ref()) {
-            faults.push(unknown_field("`reads`", field, face, inputs, "input"));
+            faults.push(unknown_field(&key, field, face, inputs, "input"));
         }
     }
     for (field, value) in &raw.with {
@@ -151,12 +52,12 @@ pub(super) fn reads(raw: &RawNode, scope: &Scope<'_>, face: &Face, faults: &mut 
             continue;
         }
         if let Some((_, channel)) = raw.reads.iter().find(|(name, _)| *name.get_ref() == field.name) {
-            if let Some(index) = scope.resolve(channel, "`reads`", faults) {
+            if let Some(index) = scope.resolve(channel, &key, faults) {
                 out.extend(read(field, index, channel.span(), scope, face, faults));
             }
         } else if let Some((index, _)) = scope.channel(&field.name) {
             out.extend(read(field, index, face.span.clone(), scope, face, faults));
-        } else if field.required && !meant_as_item(raw, field, inputs) {
+        } else if field.required && !scope.is_sent_only(raw) && !meant_as_item(raw, field, inputs) {
             faults.push(without_source(field, scope, face));
         }
     }
@@ -190,8 +91,10 @@ fn read(
             format!("make the field optional, or the channel `{}` with a default or a first write", field.ty)
         } else {
             format!(
-                "make the channel `{}`, or give the field another one: `reads = {{ {} = \"…\" }}`",
-                field.ty, field.name
+                "make the channel `{}`, or give the field another one: `{} = {{ {} = \"…\" }}`",
+                field.ty,
+                face.reads_key(),
+                field.name
             )
         };
         faults.push(
@@ -216,8 +119,9 @@ fn read(
 
 fn without_source(field: &Field, scope: &Scope<'_>, face: &Face) -> Fault {
     let near = suggest::closest(&field.name, scope.channel_names());
+    let key = face.reads_key();
     let near_help = near.map(|near| {
-        format!("did you mean the channel `{near}`? then add `reads = {{ {} = \"{near}\" }}`", field.name)
+        format!("did you mean the channel `{near}`? then add `{key} = {{ {} = \"{near}\" }}`", field.name)
     });
     if face.is_prompt {
         return Fault::new(
@@ -226,7 +130,7 @@ fn without_source(field: &Field, scope: &Scope<'_>, face: &Face) -> Fault {
             format!("uses `{{{{ {} }}}}`", field.name),
             format!("{} uses the variable `{}`, and nothing gives it", face.title, field.name),
             near_help.unwrap_or_else(|| {
-                format!("add a channel `{0}`, or give it with `with`, `reads` or `each.as`", field.name)
+                format!("add a channel `{0}`, or give it with `with`, `{key}` or `each.as`", field.name)
             }),
         );
     }
@@ -240,7 +144,7 @@ fn without_source(field: &Field, scope: &Scope<'_>, face: &Face) -> Fault {
         ),
         near_help.unwrap_or_else(|| {
             format!(
-                "add the channel `{0} = {{ type = \"{1}\" }}`, or give it with `with`, `reads` or `each.as`",
+                "add the channel `{0} = {{ type = \"{1}\" }}`, or give it with `with`, `{key}` or `each.as`",
                 field.name, field.ty
             )
         }),
@@ -248,13 +152,13 @@ fn without_source(field: &Field, scope: &Scope<'_>, face: &Face) -> Fault {
 }
 
 /// A field has one source.
-fn given_twice(raw: &RawNode, item: Option<&Spanned<String>>, faults: &mut Vec<Fault>) {
+fn given_twice(raw: &RawNode, item: Option<&Spanned<String>>, key: &str, faults: &mut Vec<Fault>) {
     let mut seen: Vec<(&str, Range<usize>, &str)> = Vec::new();
     let sources = item
         .map(|item| (item, "`each.as`"))
         .into_iter()
         .chain(raw.with.iter().map(|(name, _)| (name, "`with`")))
-        .chain(raw.reads.iter().map(|(name, _)| (name, "`reads`")));
+        .chain(raw.reads.iter().map(|(name, _)| (name, key)));
     for (name, source) in sources {
         match seen.iter().find(|(field, ..)| *field == name.get_ref()) {
             Some((field, first, by)) => faults.push(
@@ -280,15 +184,17 @@ pub(super) fn unknown_field(
     fields: &[Field],
     side: &str,
 ) -> Fault {
-    let kind = match (face.is_prompt, side) {
-        (true, "input") => "variable",
-        _ => "field",
+    let kind = face.part(side);
+    let owned = match (face.is_prompt, face.graph.is_some()) {
+        (false, false) => format!("{side} {kind}"),
+        (true, _) if side == "output" => format!("{side} {kind}"),
+        _ => kind.clone(),
     };
     Fault::new(
         codes::UNKNOWN_FIELD,
         name.span(),
         format!("no such {kind}"),
-        format!("{what} names `{}`, which is no {side} {kind} of {}", name.get_ref(), face.title),
+        format!("{what} names `{}`, which is no {owned} of {}", name.get_ref(), face.title),
         suggest::help(name.get_ref(), fields.iter().map(|field| field.name.as_str()), &format!("{kind}s")),
     )
 }

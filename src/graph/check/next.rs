@@ -1,16 +1,17 @@
-//! Edges: targets, arms and conditions.
+//! Edges: targets, arms, options, error arms, `goto` and `send`.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use toml::Spanned;
 
-use super::Scope;
+use super::condition::{self, Names};
+use super::node::Write;
+use super::{Scope, policy, shape};
 use crate::graph::codes;
 use crate::graph::document::Slot;
 use crate::graph::fault::Fault;
-use crate::graph::file::{RawArm, RawNext, RawNode};
-use crate::graph::{Arm, Expr, NodeIdx, suggest};
+use crate::graph::file::{RawArm, RawErrorArm, RawNext, RawNode};
+use crate::graph::{Arm, ChannelIdx, ErrorArm, Expr, NodeIdx, suggest};
 
 /// The end of the graph, as a target.
 pub(super) const END: &str = "end";
@@ -20,28 +21,92 @@ pub(super) const END: &str = "end";
 pub(super) struct Edges {
     /// As the graph has them.
     pub(super) arms: Vec<Arm>,
+    /// Where it goes when it fails.
+    pub(super) errors: Vec<ErrorArm>,
+    /// The channels that get its failure.
+    pub(super) error_writes: Vec<Write>,
+    /// Nodes its function may go to.
+    pub(super) goto: Vec<NodeIdx>,
+    /// Nodes its function may send tasks to.
+    pub(super) send: Vec<NodeIdx>,
     /// Nodes that wrong targets may have meant; they count as reached.
     pub(super) guesses: Vec<usize>,
     /// Whether some edge is a fault whose target nobody can guess.
     pub(super) unclear: bool,
-    /// Channels that conditions read, with their places.
-    pub(super) reads: Vec<(usize, Range<usize>)>,
+    /// What its conditions read.
+    pub(super) reads: Vec<Condition>,
 }
 
-/// Checks the edges of a node.
-pub(super) fn check(raw: &RawNode, scope: &Scope<'_>, faults: &mut Vec<Fault>) -> Edges {
+/// A channel that a condition reads.
+#[derive(Clone)]
+pub(super) struct Condition {
+    pub(super) channel: usize,
+    /// Where it does.
+    pub(super) span: Range<usize>,
+    /// The text of the condition.
+    pub(super) source: String,
+}
+
+/// What `on_error` says, and the channels that it writes.
+#[derive(Clone, Default)]
+pub(super) struct Failing {
+    pub(super) arms: Vec<ErrorArm>,
+    pub(super) writes: Vec<Write>,
+}
+
+/// Checks the edges of a node. `failing` is what `[defaults]` says about failures.
+pub(super) fn check(
+    raw: &RawNode,
+    index: usize,
+    scope: &Scope<'_>,
+    failing: &Failing,
+    faults: &mut Vec<Fault>,
+) -> Edges {
     let mut edges = Edges::default();
+    if scope.is_gate(raw) {
+        options(raw, scope, &mut edges, faults);
+        return edges;
+    }
+    next(raw, scope, &mut edges, faults);
+    if raw.policy.on_error.is_absent() {
+        // The nodes that failures lead to cannot lead to themselves when they fail.
+        let leads_here = failing.arms.iter().any(|arm| arm.to.contains(&NodeIdx(index)));
+        if !leads_here && scope.finally != Some(index) {
+            edges.errors.clone_from(&failing.arms);
+            edges.error_writes.clone_from(&failing.writes);
+        }
+    } else {
+        let own = on_error(&raw.policy.on_error, scope, &mut edges, faults);
+        edges.errors = own.arms;
+        edges.error_writes = own.writes;
+    }
+    edges.goto = chosen(&raw.goto, "`goto`", scope, &mut edges, faults);
+    edges.send = chosen(&raw.send, "`send`", scope, &mut edges, faults);
+    edges
+}
+
+/// Checks what `[defaults]` says about failures.
+pub(super) fn default_errors(
+    slot: &Slot<Vec<Spanned<RawErrorArm>>>,
+    scope: &Scope<'_>,
+    faults: &mut Vec<Fault>,
+) -> (Failing, Edges) {
+    let mut edges = Edges::default();
+    (on_error(slot, scope, &mut edges, faults), edges)
+}
+
+fn next(raw: &RawNode, scope: &Scope<'_>, edges: &mut Edges, faults: &mut Vec<Fault>) {
     let next = match &raw.next {
-        Slot::Absent => return edges,
+        Slot::Absent => return,
         Slot::Broken => {
             edges.unclear = true;
-            return edges;
+            return;
         }
         Slot::Given(next) => next,
     };
     match next.get_ref() {
         RawNext::Direct(list) => {
-            let to = targets(list, &next.span(), scope, &mut edges, faults);
+            let to = targets(list, &next.span(), scope, edges, faults);
             edges.arms.push(Arm { when: None, option: None, to });
         }
         RawNext::Arms(arms) => {
@@ -59,7 +124,7 @@ pub(super) fn check(raw: &RawNode, scope: &Scope<'_>, faults: &mut Vec<Fault>) -
                         .also(first.clone(), "always taken"),
                     );
                 }
-                let checked = one_arm(arm, scope, &mut edges, faults);
+                let checked = one_arm(arm, scope, edges, faults);
                 edges.arms.push(checked);
                 if arm.get_ref().is_else && closed.is_none() {
                     closed = Some(arm.span());
@@ -77,19 +142,157 @@ pub(super) fn check(raw: &RawNode, scope: &Scope<'_>, faults: &mut Vec<Fault>) -
             }
         }
     }
-    edges
 }
 
 fn one_arm(arm: &Spanned<RawArm>, scope: &Scope<'_>, edges: &mut Edges, faults: &mut Vec<Fault>) -> Arm {
     let raw = arm.get_ref();
     let when = raw.when.get().filter(|_| !raw.is_else).and_then(|text| condition(text, scope, edges, faults));
-    let to = if let Some(list) = raw.to.get() {
-        targets(list.get_ref(), &list.span(), scope, edges, faults)
-    } else {
-        edges.unclear = true;
-        Vec::new()
-    };
+    let to = slot_targets(&raw.to, scope, edges, faults);
     Arm { when, option: None, to }
+}
+
+fn condition(
+    text: &Spanned<String>,
+    scope: &Scope<'_>,
+    edges: &mut Edges,
+    faults: &mut Vec<Fault>,
+) -> Option<Expr> {
+    let known: Vec<&str> = scope.channel_names().collect();
+    let names = Names { known: &known, one: "channel", many: "channels", what: "condition" };
+    let (expr, uses) = condition::parse(text, scope, &names, faults)?;
+    for (name, span) in uses {
+        if let Some((channel, _)) = scope.channel(&name) {
+            edges.reads.push(Condition { channel, span, source: text.get_ref().clone() });
+        }
+    }
+    Some(expr)
+}
+
+/// The options of a gate, each an arm.
+fn options(raw: &RawNode, scope: &Scope<'_>, edges: &mut Edges, faults: &mut Vec<Fault>) {
+    let Some(options) = raw.gate.options.get() else {
+        edges.unclear = true;
+        return;
+    };
+    for (name, to) in options.get_ref() {
+        let to = slot_targets(to, scope, edges, faults);
+        edges.arms.push(Arm { when: None, option: Some(name.get_ref().clone()), to });
+    }
+    if options.get_ref().is_empty() {
+        edges.unclear = true;
+    }
+}
+
+fn on_error(
+    slot: &Slot<Vec<Spanned<RawErrorArm>>>,
+    scope: &Scope<'_>,
+    edges: &mut Edges,
+    faults: &mut Vec<Fault>,
+) -> Failing {
+    let mut out = Failing::default();
+    let arms = match slot {
+        Slot::Absent => return out,
+        Slot::Broken => {
+            edges.unclear = true;
+            return out;
+        }
+        Slot::Given(arms) => arms.get_ref(),
+    };
+    // What earlier arms take: classes with their places, and one that takes all.
+    let mut taken: Vec<(String, Range<usize>)> = Vec::new();
+    let mut all: Option<Range<usize>> = None;
+    for arm in arms {
+        let raw = arm.get_ref();
+        let on = raw.on.get().map(|list| policy::classes(list, "the arm would never be taken", faults));
+        if let Some(first) = &all {
+            faults.push(
+                Fault::new(
+                    codes::DEAD_ARM,
+                    arm.span(),
+                    "never taken",
+                    "an arm stands behind one that takes every failure",
+                    "put the arm without `on` last",
+                )
+                .also(first.clone(), "takes every failure"),
+            );
+        } else if let Some(on) = &on {
+            dead_classes(arm, on, &taken, faults);
+            taken.extend(on.iter().map(|class| (class.clone(), arm.span())));
+        }
+        if raw.on.is_absent() && all.is_none() {
+            all = Some(arm.span());
+        }
+        let to = slot_targets(&raw.to, scope, edges, faults);
+        let write = raw.write.get().and_then(|name| {
+            let channel = scope.resolve(name, "`on_error`", faults)?;
+            shape::takes_object(channel, name, "a failure", scope, faults);
+            out.writes.push(Write::of_engine("the failure", channel, name.span()));
+            Some(ChannelIdx(channel))
+        });
+        out.arms.push(ErrorArm { on: on.unwrap_or_default(), to, write });
+    }
+    out
+}
+
+fn dead_classes(
+    arm: &Spanned<RawErrorArm>,
+    on: &[String],
+    taken: &[(String, Range<usize>)],
+    faults: &mut Vec<Fault>,
+) {
+    let earlier = |class: &String| taken.iter().find(|(other, _)| other == class);
+    let dead: Vec<&String> = on.iter().filter(|class| earlier(class).is_some()).collect();
+    let Some((class, first)) = dead.first().and_then(|class| earlier(class)) else { return };
+    let whole = dead.len() == on.len();
+    let fault = Fault::new(
+        codes::DEAD_ARM,
+        arm.span(),
+        if whole { "never taken".to_owned() } else { format!("never taken for `{class}`") },
+        format!("an earlier arm of `on_error` takes `{class}` already"),
+        "name each class in one arm",
+    )
+    .also(first.clone(), format!("takes `{class}`"));
+    faults.push(if whole { fault } else { fault.warning() });
+}
+
+/// The nodes that a Rust function may choose.
+fn chosen(
+    slot: &Slot<Vec<Spanned<String>>>,
+    what: &str,
+    scope: &Scope<'_>,
+    edges: &mut Edges,
+    faults: &mut Vec<Fault>,
+) -> Vec<NodeIdx> {
+    let list = match slot {
+        Slot::Absent => return Vec::new(),
+        Slot::Broken => {
+            edges.unclear = true;
+            return Vec::new();
+        }
+        Slot::Given(list) => list.get_ref(),
+    };
+    let mut out = Vec::new();
+    for name in list {
+        match node_index(name, what, scope, faults) {
+            Some(index) if out.contains(&NodeIdx(index)) => {}
+            Some(index) => out.push(NodeIdx(index)),
+            None => guess(name, scope, edges),
+        }
+    }
+    out
+}
+
+fn slot_targets(
+    slot: &Slot<Vec<Spanned<String>>>,
+    scope: &Scope<'_>,
+    edges: &mut Edges,
+    faults: &mut Vec<Fault>,
+) -> Vec<NodeIdx> {
+    if let Some(list) = slot.get() {
+        return targets(list.get_ref(), &list.span(), scope, edges, faults);
+    }
+    edges.unclear = true;
+    Vec::new()
 }
 
 /// The nodes that a list of names leads to; none: the end.
@@ -134,17 +337,21 @@ fn targets(
             }
             continue;
         }
-        if let Some(index) = node_index(target, "an edge", scope, faults) {
-            out.push(NodeIdx(index));
-        } else {
-            let near = suggest::closest(target.get_ref(), scope.node_names());
-            match near.and_then(|near| scope.nodes.iter().position(|name| name == near)) {
-                Some(index) => edges.guesses.push(index),
-                None => edges.unclear = true,
-            }
+        match node_index(target, "an edge", scope, faults) {
+            Some(index) => out.push(NodeIdx(index)),
+            None => guess(target, scope, edges),
         }
     }
     out
+}
+
+/// The node that a wrong name may have meant counts as reached.
+fn guess(name: &Spanned<String>, scope: &Scope<'_>, edges: &mut Edges) {
+    let near = suggest::closest(name.get_ref(), scope.node_names());
+    match near.and_then(|near| scope.nodes.iter().position(|node| node == near)) {
+        Some(index) => edges.guesses.push(index),
+        None => edges.unclear = true,
+    }
 }
 
 /// The node of a name, or a fault at its place.
@@ -156,7 +363,7 @@ pub(super) fn node_index(
 ) -> Option<usize> {
     let found = scope.nodes.iter().position(|node| node == name.get_ref());
     if found.is_none() {
-        let names = || scope.node_names().chain((what != "`start`").then_some(END));
+        let names = || scope.node_names().chain((what == "an edge").then_some(END));
         faults.push(Fault::new(
             codes::UNKNOWN_NODE,
             name.span(),
@@ -170,252 +377,4 @@ pub(super) fn node_index(
         ));
     }
     found
-}
-
-fn condition(
-    text: &Spanned<String>,
-    scope: &Scope<'_>,
-    edges: &mut Edges,
-    faults: &mut Vec<Fault>,
-) -> Option<Expr> {
-    let source = text.get_ref();
-    let place = |range: Range<usize>| inner_span(scope.source, &text.span(), source, range);
-    let expr = match Expr::parse(source) {
-        Ok(expr) => expr,
-        Err(error) => {
-            let span = error.range.clone().map_or_else(|| text.span(), place);
-            let message = format!("this condition cannot be read: {}", error.message);
-            let help = "write an expression over the channels, as `wanted and round < 3`";
-            faults.push(Fault::new(codes::EXPRESSION, span, "here", message, help));
-            return None;
-        }
-    };
-    for (kind, name, range) in applied(source) {
-        let probe = match kind {
-            Applied::Filter => format!("none|{name}"),
-            Applied::Test => format!("none is {name}"),
-        };
-        let error = Expr::parse(&probe).and_then(|expr| expr.holds(|_| None)).err();
-        if error.is_some_and(|error| error.message.starts_with("unknown ")) {
-            let kind = match kind {
-                Applied::Filter => "filter",
-                Applied::Test => "test",
-            };
-            faults.push(Fault::new(
-                codes::EXPRESSION,
-                place(range),
-                format!("no such {kind}"),
-                format!("the condition uses the {kind} `{name}`, which does not exist"),
-                suggest::help(&name, known(kind).iter().copied(), &format!("usual {kind}s")),
-            ));
-        }
-    }
-    for name in expr.variables() {
-        if let Some((index, _)) = scope.channel(name) {
-            let span = word(source, name).map_or_else(|| text.span(), place);
-            edges.reads.push((index, span));
-        } else {
-            let at = word(source, name);
-            let is_call = at.clone().is_some_and(|range| {
-                source.get(range.end..).is_some_and(|rest| rest.trim_start().starts_with('('))
-            });
-            faults.push(Fault::new(
-                codes::EXPRESSION_CHANNEL,
-                at.map_or_else(|| text.span(), place),
-                if is_call { "no such function" } else { "no such channel" },
-                if is_call {
-                    format!("the condition calls `{name}`, and conditions have no functions")
-                } else {
-                    format!("the condition reads `{name}`, which is no channel")
-                },
-                if is_call {
-                    "let a task work it out and write it to a channel".to_owned()
-                } else {
-                    suggest::help(name, scope.channel_names(), "channels")
-                },
-            ));
-        }
-    }
-    Some(expr)
-}
-
-fn known(kind: &str) -> &'static [&'static str] {
-    if kind == "filter" {
-        &[
-            "length", "default", "first", "last", "lower", "upper", "trim", "sum", "min", "max", "unique",
-            "int",
-        ]
-    } else {
-        &["defined", "none", "string", "number", "mapping", "sequence", "true", "false", "in", "odd", "even"]
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Applied {
-    Filter,
-    Test,
-}
-
-/// Names of the filters and tests in an expression that parses, with their places.
-fn applied(source: &str) -> Vec<(Applied, String, Range<usize>)> {
-    let mut out = Vec::new();
-    let mut seen = BTreeSet::new();
-    let tokens = tokens(source);
-    let is_word = |token: &(Range<usize>, &str)| token.1.starts_with(|c: char| c.is_alphabetic() || c == '_');
-    for (position, (_, token)) in tokens.iter().enumerate() {
-        let mut rest = tokens.iter().skip(position + 1).peekable();
-        let kind = match *token {
-            "|" => Applied::Filter,
-            "is" => {
-                if rest.peek().is_some_and(|(_, word)| *word == "not") {
-                    rest.next();
-                }
-                Applied::Test
-            }
-            _ => continue,
-        };
-        if let Some((range, name)) = rest.next().filter(|token| is_word(token))
-            && seen.insert((*token, *name))
-        {
-            out.push((kind, (*name).to_owned(), range.clone()));
-        }
-    }
-    out
-}
-
-/// Where a variable stands in an expression, outside strings and not as an attribute.
-fn word(source: &str, name: &str) -> Option<Range<usize>> {
-    let tokens = tokens(source);
-    let mut before = "";
-    for (range, token) in tokens {
-        if token == name && before != "." && before != "|" {
-            return Some(range);
-        }
-        before = token;
-    }
-    None
-}
-
-/// The words and signs of an expression, strings left out.
-fn tokens(source: &str) -> Vec<(Range<usize>, &str)> {
-    let mut out = Vec::new();
-    let mut chars = source.char_indices().peekable();
-    while let Some((start, c)) = chars.next() {
-        if c == '"' || c == '\'' {
-            let mut escaped = false;
-            for (_, inner) in chars.by_ref() {
-                match inner {
-                    _ if escaped => escaped = false,
-                    '\\' => escaped = true,
-                    inner if inner == c => break,
-                    _ => {}
-                }
-            }
-            continue;
-        }
-        if c.is_whitespace() {
-            continue;
-        }
-        let mut end = start + c.len_utf8();
-        let in_word = |c: char| c.is_alphanumeric() || c == '_';
-        if in_word(c) {
-            while let Some((at, next)) = chars.next_if(|(_, next)| in_word(*next)) {
-                end = at + next.len_utf8();
-            }
-        }
-        if let Some(token) = source.get(start..end) {
-            out.push((start..end, token));
-        }
-    }
-    out
-}
-
-/// The place in the file of a part of a TOML string's value.
-fn inner_span(source: &str, literal: &Range<usize>, value: &str, part: Range<usize>) -> Range<usize> {
-    let Some(raw) = source.get(literal.clone()) else { return literal.clone() };
-    let quote = match raw.get(..3) {
-        Some(triple @ ("\"\"\"" | "'''")) => triple.len(),
-        _ => 1,
-    };
-    let Some(mut body) = raw.get(quote..) else { return literal.clone() };
-    let mut offset = literal.start + quote;
-    if quote == 3 {
-        let trimmed = body.strip_prefix("\r\n").or_else(|| body.strip_prefix('\n')).unwrap_or(body);
-        offset += body.len() - trimmed.len();
-        body = trimmed;
-    }
-    let place = |wanted: usize| -> Option<usize> {
-        if raw.starts_with('\'') {
-            return Some(offset + wanted);
-        }
-        let (mut at, mut decoded) = (0, 0);
-        while decoded < wanted {
-            let rest = body.get(at..)?;
-            let (raw_len, value_len) = escape(rest)?;
-            at += raw_len;
-            decoded += value_len;
-        }
-        // A line that is continued adds nothing to the value.
-        while let Some((raw_len, 0)) = body.get(at..).and_then(escape) {
-            at += raw_len;
-        }
-        Some(offset + at)
-    };
-    if part.start > part.end || part.end > value.len() {
-        return literal.clone();
-    }
-    match (place(part.start), place(part.end)) {
-        (Some(start), Some(end)) if start <= end && end <= literal.end => start..end,
-        _ => literal.clone(),
-    }
-}
-
-/// Lengths of the next character in the raw text of a basic string and in its value.
-fn escape(rest: &str) -> Option<(usize, usize)> {
-    let mut chars = rest.chars();
-    let first = chars.next()?;
-    if first != '\\' {
-        return Some((first.len_utf8(), first.len_utf8()));
-    }
-    let digits = match chars.next()? {
-        'x' => 2,
-        'u' => 4,
-        'U' => 8,
-        c if c.is_whitespace() => {
-            let trimmed = rest.get(1..)?.trim_start();
-            return Some((rest.len() - trimmed.len(), 0));
-        }
-        c => return Some((1 + c.len_utf8(), 1)),
-    };
-    let code = u32::from_str_radix(rest.get(2..2 + digits)?, 16).ok()?;
-    Some((2 + digits, char::from_u32(code)?.len_utf8()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_in_a_string_are_found_through_its_escapes() {
-        for (literal, value, wanted) in [
-            ("'ab cd'", "ab cd", "cd"),
-            (r#""ab \"x\" cd""#, "ab \"x\" cd", "cd"),
-            (r#""ä\u00e4\t cd""#, "ää\t cd", "cd"),
-            ("\"\"\"\nab \\\n   cd\"\"\"", "ab cd", "cd"),
-            ("'''\nab cd'''", "ab cd", "cd"),
-        ] {
-            let source = format!("x = {literal}\n");
-            let start = value.find(wanted).unwrap();
-            let span = inner_span(&source, &(4..4 + literal.len()), value, start..start + wanted.len());
-            assert_eq!(source.get(span), Some(wanted), "{literal}");
-        }
-    }
-
-    #[test]
-    fn filters_and_tests_are_seen_outside_strings() {
-        let found: Vec<String> =
-            applied("a|x and 'b|y' or c is not z and d|x").into_iter().map(|f| f.1).collect();
-        assert_eq!(found, ["x", "z"]);
-        assert_eq!(word("a.b and b", "b"), Some(8..9));
-    }
 }

@@ -2,22 +2,28 @@
 
 use toml::Spanned;
 
-use super::{Channel, names, value};
+use super::{Channel, names, value, words};
 use crate::graph::codes;
 use crate::graph::fault::Fault;
 use crate::graph::file::RawChannel;
-use crate::graph::{Catalog, Reducer, StateChannel, Type, suggest};
+use crate::graph::{Catalog, Reducer, StateChannel, Trust, Type, suggest};
 
 /// Checks a channel. With faults, it still has its name, so that nothing else complains about it.
-pub(super) fn channel(raw: &RawChannel, catalog: &Catalog, faults: &mut Vec<Fault>) -> Channel {
+/// Registered reducers that it names are added to `custom`.
+pub(super) fn channel(
+    raw: &RawChannel,
+    catalog: &Catalog,
+    custom: &mut Vec<String>,
+    faults: &mut Vec<Fault>,
+) -> Channel {
     names::channel(&raw.name, faults);
     let ty = raw.ty.get().and_then(|text| type_of(text, catalog, faults));
     let reducer = match raw.reducer.get() {
-        Some(text) => reducer(text, faults),
+        Some(text) => reducer(text, catalog, custom, faults),
         None => Some(Reducer::Last),
     };
     if let (Some(ty), Some(reducer), Some(place)) = (&ty, reducer, raw.reducer.get()) {
-        fits_reducer(&raw.name, ty, reducer, place, faults);
+        fits_reducer(&raw.name, ty, reducer, place, catalog, faults);
     }
     if let (Some(ty), Some(default)) = (&ty, raw.default.get())
         && let Some(why) = value::misfit(ty, default.get_ref(), catalog)
@@ -34,10 +40,33 @@ pub(super) fn channel(raw: &RawChannel, catalog: &Catalog, faults: &mut Vec<Faul
             None => fault,
         });
     }
+    max_items(raw, ty.as_ref(), faults);
+    let persist = raw.persist.get().is_none_or(|persist| *persist.get_ref());
+    let input = raw.input.get().is_some_and(|input| *input.get_ref());
+    if let Some(place) = raw.persist.get().filter(|_| !persist && input && raw.default.is_absent()) {
+        let fault = Fault::new(
+            codes::NOT_PERSISTED,
+            place.span(),
+            "gone after a resume",
+            format!(
+                "the input `{}` is not stored and has no default, so a resumed run goes on without it",
+                raw.name.get_ref()
+            ),
+            "give it a `default`, or let it be stored",
+        );
+        faults.push(fault.warning());
+    }
+    let trust =
+        raw.trust.get().and_then(|word| words::one_of(word, "trust", &["trusted", "untrusted"], faults));
     Channel {
         value: StateChannel {
             default: raw.default.get().map(|default| default.get_ref().clone()),
-            input: raw.input.get().is_some_and(|input| *input.get_ref()),
+            input,
+            output: raw.output.get().is_some_and(|output| *output.get_ref()),
+            max_items: raw.max_items.get().and_then(|most| usize::try_from(*most.get_ref()).ok()),
+            persist,
+            secret: raw.secret.get().is_some_and(|secret| *secret.get_ref()),
+            trust: if trust == Some("untrusted") { Trust::Untrusted } else { Trust::Trusted },
             ..StateChannel::plain(
                 raw.name.get_ref(),
                 ty.clone().unwrap_or(Type::Any),
@@ -97,15 +126,51 @@ fn type_of(text: &Spanned<String>, catalog: &Catalog, faults: &mut Vec<Fault>) -
     None
 }
 
-fn reducer(text: &Spanned<String>, faults: &mut Vec<Fault>) -> Option<Reducer> {
-    let found = Reducer::ALL.into_iter().find(|reducer| reducer.as_str() == text.get_ref());
+fn max_items(raw: &RawChannel, ty: Option<&Type>, faults: &mut Vec<Fault>) {
+    let Some(most) = raw.max_items.get() else { return };
+    let Some(ty) = ty.filter(|ty| !matches!(bare(ty), Type::List(_) | Type::Any)) else { return };
+    let fault = Fault::new(
+        codes::MAX_ITEMS,
+        most.span(),
+        "only a list has items",
+        format!("`{}` is `{ty}`, which is no list", raw.name.get_ref()),
+        "take `max_items` out, or make the channel a list",
+    );
+    faults.push(match raw.ty.get() {
+        Some(place) => fault.also(place.span(), "the type"),
+        None => fault,
+    });
+}
+
+fn reducer(
+    text: &Spanned<String>,
+    catalog: &Catalog,
+    custom: &mut Vec<String>,
+    faults: &mut Vec<Fault>,
+) -> Option<Reducer> {
+    let name = text.get_ref();
+    let built_in = Reducer::ALL.into_iter().find(|reducer| reducer.as_str() == name);
+    let found = built_in.or_else(|| {
+        let at = custom.iter().position(|known| known == name).or_else(|| {
+            catalog.reducers.contains(name).then(|| {
+                custom.push(name.clone());
+                custom.len() - 1
+            })
+        });
+        at.map(Reducer::Custom)
+    });
     if found.is_none() {
+        let known: Vec<&str> = Reducer::ALL
+            .iter()
+            .map(|reducer| reducer.as_str())
+            .chain(catalog.reducers.iter().map(String::as_str))
+            .collect();
         faults.push(Fault::new(
             codes::UNKNOWN_REDUCER,
             text.span(),
             "no such reducer",
             format!("`{}` is no reducer", text.get_ref()),
-            suggest::help(text.get_ref(), Reducer::ALL.map(Reducer::as_str), "reducers"),
+            suggest::help(name, known, "reducers"),
         ));
     }
     found
@@ -116,6 +181,7 @@ fn fits_reducer(
     ty: &Type,
     reducer: Reducer,
     place: &Spanned<String>,
+    catalog: &Catalog,
     faults: &mut Vec<Fault>,
 ) {
     let (fits, needs) = match reducer {
@@ -128,14 +194,28 @@ fn fits_reducer(
             (matches!(bare(ty), Type::Int | Type::Float), "a number, as `int`")
         }
         Reducer::First | Reducer::Custom(_) => (true, ""),
-        Reducer::ById => (matches!(bare(ty), Type::List(_)), "a list, as `any[]`"),
+        Reducer::ById => {
+            let has_id = |item: &Type| match bare(item) {
+                Type::Any | Type::Map(_) => true,
+                Type::Named(name) => catalog
+                    .types
+                    .get(name)
+                    .is_none_or(|info| info.fields.is_empty() || info.fields.iter().any(|f| f.name == "id")),
+                _ => false,
+            };
+            let fits = match bare(ty) {
+                Type::List(item) => has_id(item),
+                _ => false,
+            };
+            (fits, "a list of objects with an `id`, as `any[]`")
+        }
     };
     if !fits {
         faults.push(Fault::new(
             codes::REDUCER_TYPE,
             place.span(),
             format!("needs {needs}"),
-            format!("the reducer `{reducer}` cannot reduce `{}`, which is `{ty}`", name.get_ref()),
+            format!("the reducer `{}` cannot reduce `{}`, which is `{ty}`", place.get_ref(), name.get_ref()),
             format!("make the channel {needs}, or choose another reducer"),
         ));
     }

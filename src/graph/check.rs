@@ -28,6 +28,7 @@ mod policy;
 mod shape;
 mod state;
 mod trust;
+mod untrusted;
 mod usage;
 mod value;
 mod waits;
@@ -97,13 +98,12 @@ impl<'a> Parts<'a> {
         nodes: &'a [node::Checked],
         edges: &'a [next::Edges],
         start: Option<usize>,
-        scope: &Scope<'_>,
     ) -> Self {
         let ways: Vec<Way> = raw
             .iter()
             .zip(nodes)
             .zip(edges)
-            .map(|((raw, node), edges)| Way::of(node.node(), scope.is_gate(raw), edges))
+            .map(|((raw, node), edges)| Way::of(node.node(), is_gate(raw), edges))
             .collect();
         let together = start.map(|start| Together::of(&ways, start));
         Self { raw, nodes, edges, ways, start, together }
@@ -162,11 +162,6 @@ impl Scope<'_> {
 
     fn node_names(&self) -> impl Iterator<Item = &str> + Clone {
         self.nodes.iter().map(String::as_str)
-    }
-
-    /// Whether a node says that it is a gate.
-    fn is_gate(&self, raw: &RawNode) -> bool {
-        raw.kind.get().is_some_and(|kind| kind.get_ref() == "gate")
     }
 
     /// Where it is said that a node is sent tasks.
@@ -395,7 +390,7 @@ fn meaning(
             "add one: `[node.NAME]` with `task` or `prompt`",
         ));
     }
-    let parts = Parts::of(&file.nodes, &checked, &edges, guessed_start, &scope);
+    let parts = Parts::of(&file.nodes, &checked, &edges, guessed_start);
     flow::check(&parts, &scope, faults);
     waits::check(&parts, &scope, faults);
     if strictness == Strictness::Whole && parts.is_whole() {
@@ -434,9 +429,14 @@ fn meaning(
     })
 }
 
+/// Whether a node says that it is a gate.
+fn is_gate(raw: &RawNode) -> bool {
+    raw.kind.get().is_some_and(|kind| kind.get_ref() == "gate")
+}
+
 /// Which nodes are sent tasks, and whether an edge leads to them too.
 fn sent(file: &GraphFile) -> Vec<(String, Range<usize>, bool)> {
-    let sends = file.nodes.iter().flat_map(|node| node.send.get()).flat_map(|list| list.get_ref());
+    let sends = file.nodes.iter().filter_map(|node| node.send.get()).flat_map(toml::Spanned::get_ref);
     let mut out: Vec<(String, Range<usize>, bool)> = Vec::new();
     for name in sends {
         if !out.iter().any(|(known, ..)| known == name.get_ref()) {

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::condition::{self, Names};
 use super::node::Write;
-use super::{Scope, policy, shape};
+use super::{Scope, is_gate, policy, shape};
 use crate::graph::codes;
 use crate::graph::document::Slot;
 use crate::graph::fault::Fault;
@@ -63,7 +63,7 @@ pub(super) fn check(
     faults: &mut Vec<Fault>,
 ) -> Edges {
     let mut edges = Edges::default();
-    if scope.is_gate(raw) {
+    if is_gate(raw) {
         options(raw, scope, &mut edges, faults);
         return edges;
     }

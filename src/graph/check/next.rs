@@ -68,6 +68,10 @@ pub(super) fn check(
         return edges;
     }
     next(raw, scope, &mut edges, faults);
+    if raw.next.is_absent() && raw.gate.options.get().is_some() {
+        // It was meant to be a gate.
+        options(raw, scope, &mut edges, faults);
+    }
     if raw.policy.on_error.is_absent() {
         // The nodes that failures lead to cannot lead to themselves when they fail.
         let leads_here = failing.arms.iter().any(|arm| arm.to.contains(&NodeIdx(index)));
@@ -80,8 +84,10 @@ pub(super) fn check(
         edges.errors = own.arms;
         edges.error_writes = own.writes;
     }
-    edges.goto = chosen(&raw.goto, "`goto`", scope, &mut edges, faults);
-    edges.send = chosen(&raw.send, "`send`", scope, &mut edges, faults);
+    if !raw.task.is_absent() {
+        edges.goto = chosen(&raw.goto, "`goto`", scope, &mut edges, faults);
+        edges.send = chosen(&raw.send, "`send`", scope, &mut edges, faults);
+    }
     edges
 }
 

@@ -1,6 +1,6 @@
 //! Nodes that wait: joins that can fire, branches that meet, tasks that can be sent, the node that runs last.
 
-use super::ways::{Together, closure, forward};
+use super::ways::{Together, Way, closure, forward};
 use super::{Parts, Scope, is_gate};
 use crate::graph::Need;
 use crate::graph::codes;
@@ -113,12 +113,12 @@ fn join(parts: &Parts<'_>, node: usize, faults: &mut Vec<Fault>) {
         ));
         return;
     }
-    // Branches that can come in one run: beside each other, or while this node waits already.
-    let comes = |one: &usize| {
-        together.are_beside(node, *one)
-            || before.iter().any(|other| other != one && together.are_beside(*one, *other))
-    };
-    let coming = before.iter().filter(|one| comes(one)).count();
+    // Branches that can come in one run: beside each other, or while this node waits for more already.
+    let is_late = |one: &usize| together.are_beside(node, *one);
+    let beside = |one: &usize| before.iter().any(|other| other != one && together.are_beside(*one, *other));
+    let late = before.iter().filter(|one| is_late(one)).count();
+    let early = before.iter().filter(|one| !is_late(one) && beside(one)).count();
+    let coming = late + early.max(usize::from(late > 0)).min(before.len() - late);
     match join.need {
         Need::Some(some) if some > 1 && usize::try_from(some).is_ok_and(|some| some > coming) => {
             faults.push(Fault::new(
@@ -146,8 +146,9 @@ fn join(parts: &Parts<'_>, node: usize, faults: &mut Vec<Fault>) {
 /// Nodes that branches of unequal length lead to, so that they run once for each.
 fn twice(parts: &Parts<'_>, scope: &Scope<'_>, faults: &mut Vec<Fault>) {
     let Some(start) = parts.start else { return };
-    // A cycle runs a node again, and is meant to.
-    let ways = forward(&parts.ways, start);
+    // A cycle runs a node again, and is meant to; so does whatever repairs failures.
+    let ways: Vec<Way> = parts.ways.iter().map(Way::without_failures).collect();
+    let ways = forward(&ways, start);
     let together = Together::of(&ways, start);
     let reach = closure(&ways);
     for (node, checked) in parts.nodes.iter().enumerate() {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::*;
 
+mod keys;
 mod shipped;
 
 #[derive(Serialize, Deserialize, JsonSchema)]

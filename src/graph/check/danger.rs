@@ -34,7 +34,10 @@ pub(super) fn check(parts: &Parts<'_>, scope: &Scope<'_>, faults: &mut Vec<Fault
             continue;
         }
         let region = region(parts, node);
-        no_gate(parts, node, &region, faults);
+        if no_gate(parts, node, &region, faults) {
+            // What lies behind the last gate is known once there is one.
+            continue;
+        }
         steered(parts, scope, node, &region, faults);
         changed(parts, scope, node, &region, faults);
     }
@@ -61,9 +64,9 @@ fn region(parts: &Parts<'_>, danger: usize) -> Region {
     out
 }
 
-fn no_gate(parts: &Parts<'_>, danger: usize, region: &Region, faults: &mut Vec<Fault>) {
+fn no_gate(parts: &Parts<'_>, danger: usize, region: &Region, faults: &mut Vec<Fault>) -> bool {
     let Some(start) = parts.start.filter(|start| *start == danger || region.nodes.contains(start)) else {
-        return;
+        return false;
     };
     let path: Vec<&str> = path(parts, start, danger).into_iter().map(|node| parts.name(node)).collect();
     let mut fault = Fault::new(
@@ -81,6 +84,7 @@ fn no_gate(parts: &Parts<'_>, danger: usize, region: &Region, faults: &mut Vec<F
         fault = fault.also(parts.name_span(start), "the way begins here");
     }
     faults.push(fault);
+    true
 }
 
 /// The shortest way from a node to another without a gate.

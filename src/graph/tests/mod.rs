@@ -10,7 +10,9 @@ use serde_json::json;
 use super::*;
 
 mod keys;
+mod safety;
 mod shipped;
+mod waits;
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct Stream {

@@ -273,6 +273,8 @@ impl<'d> Table<'d> {
 
     /// Reports every key that nobody asked for.
     pub(super) fn finish(self, faults: &mut Vec<Fault>) {
+        #[cfg(test)]
+        asked::note(&self.title, &self.asked);
         for (key, _) in &self.entries {
             if !self.asked.contains(key.get_ref()) {
                 faults.push(self.unknown(key, &self.asked));
@@ -401,6 +403,33 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     match number.checked_mul(millis_each) {
         Some(millis) if millis <= 365 * 86_400_000 => Ok(Duration::from_millis(millis)),
         _ => Err("longer than 365 days"),
+    }
+}
+
+/// Which keys were asked for in which tables, for the test that compares them with the schema.
+#[cfg(test)]
+pub(super) mod asked {
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    thread_local! {
+        static KEYS: RefCell<BTreeMap<String, BTreeSet<&'static str>>> = RefCell::default();
+    }
+
+    /// What a table is, whatever node or channel it belongs to.
+    fn kind(title: &str) -> String {
+        let first = title.split(" of ").next().unwrap_or_default();
+        let first = first.split('.').next().unwrap_or_default();
+        first.trim_matches(['[', ']', '`']).to_owned()
+    }
+
+    pub(in crate::graph) fn note(title: &str, keys: &[&'static str]) {
+        KEYS.with_borrow_mut(|all| all.entry(kind(title)).or_default().extend(keys));
+    }
+
+    /// What was asked for on this thread so far.
+    pub(in crate::graph) fn take() -> BTreeMap<String, BTreeSet<&'static str>> {
+        KEYS.take()
     }
 }
 

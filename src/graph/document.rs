@@ -406,6 +406,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
+/// A duration as a graph file writes it, in the largest unit that is exact.
+pub(super) fn written(limit: Duration) -> String {
+    let millis = limit.as_millis();
+    for (unit, each) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if millis >= each && millis.is_multiple_of(each) {
+            return format!("{}{unit}", millis / each);
+        }
+    }
+    format!("{millis}ms")
+}
+
 /// Which keys were asked for in which tables, for the test that compares them with the schema.
 #[cfg(test)]
 pub(super) mod asked {
@@ -443,6 +454,7 @@ mod tests {
             [("500ms", 500), ("60s", 60_000), ("10m", 600_000), ("2h", 7_200_000), ("0s", 0)]
         {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)));
+            assert_eq!(duration(&written(Duration::from_millis(millis))), duration(text));
         }
         for text in ["", "s", "10", "1w", "-1s", "1.5s", "99999999999999999999s", "366d", "ä", "1ä"] {
             assert!(duration(text).is_err(), "{text}");

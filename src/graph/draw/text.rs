@@ -4,6 +4,7 @@
 //! `↩ name` where the run goes back to a node it came through.
 
 use super::{Picture, edges_of};
+use crate::graph::document::written;
 use crate::graph::{Durability, Graph};
 use crate::text::{bounded, plain};
 
@@ -63,18 +64,8 @@ fn head(graph: &Graph, picture: &Picture) -> String {
         Durability::Crash => "survives a crash",
         Durability::Exit => "kept when it ends",
     };
-    let deadline = graph.deadline.map_or_else(String::new, |limit| format!(", {}", duration(limit)));
+    let deadline = graph.deadline.map_or_else(String::new, |limit| format!(", {}", written(limit)));
     format!("{line}\nat most {} steps{deadline}; {durability}\n\n", graph.max_steps)
-}
-
-fn duration(limit: std::time::Duration) -> String {
-    let millis = limit.as_millis();
-    for (unit, each) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if millis >= each && millis.is_multiple_of(each) {
-            return format!("{}{unit}", millis / each);
-        }
-    }
-    format!("{millis}ms")
 }
 
 struct Tree<'p> {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::*;
 
+mod compare;
 mod keys;
 mod safety;
 mod shipped;

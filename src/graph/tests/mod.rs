@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 
 mod compare;
-mod keys;
+pub(super) mod keys;
 mod safety;
 mod shipped;
 mod waits;

@@ -67,6 +67,8 @@ const QUESTION: usize = 40;
 struct Picture {
     name: String,
     start: usize,
+    /// The node that runs last.
+    last: Option<usize>,
     nodes: Vec<Shape>,
     /// In the order of the file: by node, then by arm.
     edges: Vec<Edge>,
@@ -174,6 +176,7 @@ impl Picture {
         Self {
             name: plain(&graph.name),
             start: graph.start.0,
+            last: graph.finally.map(|last| last.0),
             nodes: graph.nodes.iter().enumerate().map(|(index, node)| shape(graph, index, node)).collect(),
             edges: edges.collect(),
         }

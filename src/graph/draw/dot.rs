@@ -56,6 +56,9 @@ pub(super) fn draw(picture: &Picture) -> String {
         let label = if look.is_empty() { String::new() } else { format!(" [{}]", look.join(", ")) };
         lines.push(format!("  n{} -> {to}{label};", edge.from));
     }
+    if let Some(last) = picture.last.filter(|_| picture.has_end()) {
+        lines.push(format!("  stop -> n{last} [style=dotted];"));
+    }
     lines.push("}".to_owned());
     lines.join("\n") + "\n"
 }

@@ -25,6 +25,9 @@ pub(super) fn draw(picture: &Picture) -> String {
         }
         lines.push(format!("  n{} {arrow}{label} {to}", edge.from));
     }
+    if let Some(last) = picture.last.filter(|_| picture.has_end()) {
+        lines.push(format!("  stop -.-> n{last}"));
+    }
     if !failing.is_empty() {
         lines.push(format!("  linkStyle {} stroke:#cf222e,stroke-dasharray:6 4", failing.join(",")));
     }

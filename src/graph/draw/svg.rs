@@ -66,7 +66,11 @@ pub(super) fn draw(picture: &Picture) -> String {
     if picture.start < count {
         links.push(Link { from: start, to: picture.start, label: Size { width: 0.0, height: 0.0 } });
     }
-    let layout = layout(&sizes, &links, start, picture.has_end().then_some(end));
+    let last = picture.last.filter(|_| picture.has_end());
+    if let Some(last) = last {
+        links.push(Link { from: end, to: last, label: Size { width: 0.0, height: 0.0 } });
+    }
+    let layout = layout(&sizes, &links, start, last.or(picture.has_end().then_some(end)));
     let mut out = vec![
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" height=\"{h}\" \
@@ -258,6 +262,7 @@ fn path(
         Some(Line::Failing) => " fails",
         Some(Line::Chosen) => " chosen",
         Some(Line::Plain) | None if again => " again",
+        None if link.from > inner.len() => " chosen",
         Some(Line::Plain) | None => "",
     };
     let (line, tip, direction) = if link.from == link.to {
@@ -281,7 +286,7 @@ fn path(
         (curve(&points, direction), tip, (0.0, direction))
     };
     let name = edge.map_or_else(
-        || "start".to_owned(),
+        || (if link.to < inner.len() && link.from == inner.len() { "start" } else { "last" }).to_owned(),
         |edge| format!("n{} {}", edge.from, edge.to.map_or_else(|| "end".to_owned(), |to| format!("n{to}"))),
     );
     format!(

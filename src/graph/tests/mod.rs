@@ -11,6 +11,7 @@ use super::*;
 
 mod compare;
 pub(super) mod keys;
+mod laws;
 mod safety;
 mod shipped;
 mod waits;

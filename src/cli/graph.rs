@@ -146,6 +146,13 @@ async fn test(host: &Host, names: &[String], format: Format) -> Outcome {
             } else if !report.unreached.is_empty() {
                 printer::data(dim(format!("        no test reaches {}", report.unreached.join(", "))))?;
             }
+            if !report.tests.is_empty() {
+                let taken = report.edges - report.untaken.len();
+                printer::data(dim(format!("        {taken} of {} edges taken", report.edges)))?;
+                for edge in &report.untaken {
+                    printer::data(dim(format!("        not taken: {}", text::plain(edge))))?;
+                }
+            }
         }
         let good = report.tests.iter().filter(|test| test.differences.is_empty()).count() as u64;
         passed += good;

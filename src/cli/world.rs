@@ -13,7 +13,7 @@ use super::printer;
 use crate::clock::{self, SharedClock};
 use crate::config::{Paths, env, folder_beside_config, model_choices};
 use crate::detect::Detectors;
-use crate::engine::{Checkpointer, Registry};
+use crate::engine::{Checkpointer, Keys, Registry};
 use crate::model::Models;
 use crate::patrol::{PatrolDeps, PatrolSettings};
 use crate::police::{PoliceDeps, PoliceSettings, StationError};
@@ -126,9 +126,17 @@ impl World {
         let checkpoints =
             SqliteCheckpointer::open(&paths.checkpoints(), Arc::clone(&clock)).map_err(store_failure)?;
         let checkpoints: Arc<dyn Checkpointer> = Arc::new(checkpoints);
+        let keys = Arc::new(state_keys(&paths)?);
         // What a prompt node is told goes into the checkpoints as it is. (Patrol masks what it keeps of an answer.)
         let models = models.masked(|text| Detectors::builtin().redact(text));
-        let host = Host::new(library, registry, models, max_tokens, Some(checkpoints), Arc::clone(&clock));
+        let host = Host::new(
+            library,
+            registry,
+            models,
+            max_tokens,
+            (Some(checkpoints), Some(keys)),
+            Arc::clone(&clock),
+        );
         Ok(Self { paths, patrol, police, host })
     }
 }
@@ -150,7 +158,7 @@ pub(super) fn dry_host(global: &Global) -> Result<Host, Failure> {
         clock: Arc::clone(&clock),
     };
     let (.., registry) = deps.rooms(&Paths::beside(""), &library);
-    Ok(Host::new(library, registry, models, BTreeMap::new(), None, clock))
+    Ok(Host::new(library, registry, models, BTreeMap::new(), (None, None), clock))
 }
 
 /// What patrol and police both work with.
@@ -234,6 +242,37 @@ fn settings() -> Result<Settings, Failure> {
         BTreeMap::from([("patrol".to_owned(), patrol_tokens), ("investigator".to_owned(), police_tokens)]);
     let models = Models::from_settings(choices.into_iter().map(|choice| choice.settings));
     Ok((patrol, police, max_tokens, models))
+}
+
+/// The keys that seal secrets and sign logs and answers: made of `SENTRIX_STATE_KEY`, else of a file of random bytes in
+/// the data directory, which is made where it is not there yet.
+fn state_keys(paths: &Paths) -> Result<Keys, Failure> {
+    if let Some(secret) = env::get(env::SENTRIX_STATE_KEY) {
+        return Keys::from_secret(secret.as_bytes())
+            .map_err(|error| Failure::Usage(format!("SENTRIX_STATE_KEY: {error}")));
+    }
+    let path = paths.state_key();
+    let fault = |source: std::io::Error| {
+        Failure::Unavailable(anyhow::Error::new(source).context(format!("the key file {}", path.display())))
+    };
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut secret = Vec::new();
+        File::open(&path)?.take(1024).read_to_end(&mut secret)?;
+        Ok(secret)
+    };
+    let secret = match read() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let fresh = Keys::fresh_secret().map_err(|error| Failure::Bug(anyhow::Error::new(error)))?;
+            match export::write_private_new(&path, fresh.as_bytes()) {
+                Ok(()) => fresh.into_bytes(),
+                // Another process was faster.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => read().map_err(fault)?,
+                Err(error) => return Err(fault(error)),
+            }
+        }
+        other => other.map_err(fault)?,
+    };
+    Keys::from_secret(&secret).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
 }
 
 /// Held by whoever changes a directory's stores; the system lets go of it when the process ends, however it ends.

@@ -45,6 +45,8 @@ variables! {
     POLICE_MAX_TOKENS;
     /// Most characters of log text that an investigation reads at once (default 80000).
     POLICE_MAX_TURN_CHARS;
+    /// Secret of 32 characters or more that seals secret channels and signs logs and gate answers (default: the file `.sentrix.key` in the data directory).
+    SENTRIX_STATE_KEY;
     /// What is logged to standard error, as `debug` or `sentrix::engine=trace` (default `warn`).
     SENTRIX_LOG;
     /// Any value: no colour.

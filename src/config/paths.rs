@@ -38,6 +38,11 @@ impl Paths {
         self.data.join("checkpoints.db")
     }
 
+    /// The secret that seals and signs what the stores hold, unless `SENTRIX_STATE_KEY` does.
+    pub fn state_key(&self) -> PathBuf {
+        self.data.join(".sentrix.key")
+    }
+
     /// Export of all flags, one a line.
     pub fn flags_export(&self) -> PathBuf {
         self.data.join("patrol_flags.jsonl")

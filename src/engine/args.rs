@@ -17,12 +17,17 @@ pub(crate) struct Args<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) node: &'a Node,
     pub(crate) state: &'a State,
+    /// The item of a fan-out, or a list of them where it works by batches.
     pub(crate) item: Option<&'a Value>,
+    /// An input that was sent: its fields take the place of all others.
+    pub(crate) sent: Option<&'a Map<String, Value>>,
 }
 
 impl<'a> Args<'a> {
-    /// Fields and values, in the order of constants, channels, item. A channel without a value is left out.
+    /// Fields and values, in the order of constants, channels, item, sent. A channel without a value is left out.
     fn fields(self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let sent = self.sent.into_iter().flatten().map(|(field, value)| (field.as_str(), value));
+        let is_sent = move |field: &str| self.sent.is_some_and(|sent| sent.contains_key(field));
         let constants = self.node.with.iter().map(|(field, value)| (field.as_str(), value));
         let channels = self
             .node
@@ -30,7 +35,8 @@ impl<'a> Args<'a> {
             .iter()
             .filter_map(move |(field, channel)| Some((field.as_str(), self.state.get(*channel)?)));
         let each = self.node.each.as_ref().map(|each| each.item.as_str());
-        constants.chain(channels).chain(each.zip(self.item))
+        let own = constants.chain(channels).chain(each.zip(self.item));
+        own.filter(move |(field, _)| !is_sent(field)).chain(sent)
     }
 
     /// The input as a task's own type.

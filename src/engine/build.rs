@@ -3,15 +3,16 @@
 //! The builder resolves names and types; it does not prove what `graph check` proves of a file.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::EngineErrorKind;
 use crate::graph::{
-    Arm, ChannelIdx, Durability, Each, Expr, Graph, Node, NodeIdx, NodeKind, Parallel, Reducer, Retry,
-    StateChannel, Type,
+    Arm, Barrier, Budget, Cache, ChannelIdx, Durability, Each, Effect, ErrorArm, Expr, Gate, Graph, Join,
+    Node, NodeIdx, NodeKind, OnItemError, Parallel, Reducer, Retention, Retry, StateChannel, Tolerate, Type,
 };
 
 /// Makes a [`Graph`].
@@ -64,23 +65,132 @@ pub struct GraphBuilder {
     max_steps: u32,
     deadline: Option<Duration>,
     durability: Durability,
-    channels: Vec<(String, String, Reducer, Option<Value>, bool)>,
+    barrier: Barrier,
+    budget: Budget,
+    finally: Option<String>,
+    retention: Retention,
+    channels: Vec<ChannelBuilder>,
     nodes: Vec<NodeBuilder>,
+}
+
+/// Makes a state channel of a [`GraphBuilder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ChannelBuilder {
+    ty: String,
+    custom: Option<String>,
+    channel: StateChannel,
+}
+
+impl ChannelBuilder {
+    /// A channel with reducer `last`; `ty` as a graph file writes it.
+    pub fn new(name: &str, ty: &str) -> Self {
+        let channel = StateChannel::plain(name, Type::Any, Reducer::Last);
+        Self { ty: ty.to_owned(), custom: None, channel }
+    }
+
+    /// Combines writes by a built-in reducer.
+    pub fn reducer(mut self, reducer: Reducer) -> Self {
+        self.channel.reducer = reducer;
+        self
+    }
+
+    /// Combines writes by a registered reducer.
+    pub fn custom(mut self, reducer: &str) -> Self {
+        self.custom = Some(reducer.to_owned());
+        self
+    }
+
+    /// The value before the first write.
+    pub fn default(mut self, value: Value) -> Self {
+        self.channel.default = Some(value);
+        self
+    }
+
+    /// A run must be given it.
+    pub fn input(mut self) -> Self {
+        self.channel.input = true;
+        self
+    }
+
+    /// Keeps only the newest so many items.
+    pub fn max_items(mut self, most: usize) -> Self {
+        self.channel.max_items = Some(most);
+        self
+    }
+
+    /// Is not stored.
+    pub fn transient(mut self) -> Self {
+        self.channel.persist = false;
+        self
+    }
+
+    /// Is encrypted at rest and masked in every view.
+    pub fn secret(mut self) -> Self {
+        self.channel.secret = true;
+        self
+    }
 }
 
 /// Makes a node of a [`GraphBuilder`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct NodeBuilder {
-    name: String,
-    kind: NodeKind,
-    each: Option<(String, String, usize)>,
+    /// Everything that names no other node or channel.
+    node: Node,
+    each: Option<EachBuilder>,
     reads: Vec<(String, String)>,
     writes: Vec<(String, String)>,
-    with: Map<String, Value>,
-    timeout: Option<Duration>,
-    retry: Retry,
-    next: Vec<(Option<String>, Vec<String>)>,
+    overwrite: Vec<String>,
+    shows: Vec<String>,
+    answer: Option<String>,
+    on_timeout: Option<String>,
+    on_error: Vec<(Vec<String>, Vec<String>, Option<String>)>,
+    goto: Vec<String>,
+    send: Vec<String>,
+    next: Vec<(Option<String>, Option<String>, Vec<String>)>,
+}
+
+/// Makes a fan-out of a [`NodeBuilder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct EachBuilder {
+    over: String,
+    status: Option<String>,
+    each: Each,
+}
+
+impl EachBuilder {
+    /// One task for each item of the list in channel `over`, at most `max_parallel` at a time; the item goes to a field.
+    pub fn new(over: &str, item: &str, max_parallel: usize) -> Self {
+        let each = Each::plain(ChannelIdx(0), item, Parallel::Fixed(max_parallel));
+        Self { over: over.to_owned(), status: None, each }
+    }
+
+    /// So many items a task, as a list.
+    pub const fn batch(mut self, items: usize) -> Self {
+        self.each.batch = Some(items);
+        self
+    }
+
+    /// How many tasks may fail, and what those leave.
+    pub const fn tolerate(mut self, tolerate: Tolerate, on_item_error: OnItemError) -> Self {
+        self.each.tolerate = tolerate;
+        self.each.on_item_error = on_item_error;
+        self
+    }
+
+    /// The channel that gets how each item went.
+    pub fn status(mut self, channel: &str) -> Self {
+        self.status = Some(channel.to_owned());
+        self
+    }
+
+    /// Most that one fan-out may use.
+    pub const fn budget(mut self, budget: Budget) -> Self {
+        self.each.budget = budget;
+        self
+    }
 }
 
 impl GraphBuilder {
@@ -93,26 +203,63 @@ impl GraphBuilder {
             max_steps: 1000,
             deadline: None,
             durability: Durability::default(),
+            barrier: Barrier::default(),
+            budget: Budget::default(),
+            finally: None,
+            retention: Retention::default(),
             channels: Vec::new(),
             nodes: Vec::new(),
         }
     }
 
-    /// Adds a state channel; `ty` as a graph file writes it.
-    pub fn channel(mut self, name: &str, ty: &str, reducer: Reducer) -> Self {
-        self.channels.push((name.to_owned(), ty.to_owned(), reducer, None, false));
+    /// Adds a state channel.
+    pub fn state(mut self, channel: ChannelBuilder) -> Self {
+        self.channels.push(channel);
         self
+    }
+
+    /// Adds a state channel; `ty` as a graph file writes it.
+    pub fn channel(self, name: &str, ty: &str, reducer: Reducer) -> Self {
+        self.state(ChannelBuilder::new(name, ty).reducer(reducer))
     }
 
     /// Adds a state channel with a value to begin with.
-    pub fn channel_from(mut self, name: &str, ty: &str, reducer: Reducer, default: Value) -> Self {
-        self.channels.push((name.to_owned(), ty.to_owned(), reducer, Some(default), false));
-        self
+    pub fn channel_from(self, name: &str, ty: &str, reducer: Reducer, default: Value) -> Self {
+        self.state(ChannelBuilder::new(name, ty).reducer(reducer).default(default))
     }
 
     /// Adds a state channel with reducer `last` that a run must be given.
-    pub fn input(mut self, name: &str, ty: &str) -> Self {
-        self.channels.push((name.to_owned(), ty.to_owned(), Reducer::Last, None, true));
+    pub fn input(self, name: &str, ty: &str) -> Self {
+        self.state(ChannelBuilder::new(name, ty).input())
+    }
+
+    /// Whether a finished node waits for the others of its superstep.
+    pub const fn barrier(mut self, barrier: Barrier) -> Self {
+        self.barrier = barrier;
+        self
+    }
+
+    /// Most that a run may use.
+    pub const fn budget(mut self, budget: Budget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// The node that runs last, also after a failure; no edge leads to or from it.
+    pub fn finally(mut self, node: &str) -> Self {
+        self.finally = Some(node.to_owned());
+        self
+    }
+
+    /// What is kept of runs that came to rest.
+    pub const fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// The version.
+    pub const fn version(mut self, version: u32) -> Self {
+        self.version = version;
         self
     }
 
@@ -160,18 +307,28 @@ impl GraphBuilder {
         });
         let mut names = Names::default();
         let mut channels = Vec::with_capacity(self.channels.len());
-        for (name, ty, reducer, default, input) in self.channels {
-            let ty = Type::parse(&ty).ok_or_else(|| fault(format!("channel `{name}`: `{ty}` is no type")))?;
-            names.channels.insert(name.clone(), ChannelIdx(channels.len()));
-            channels.push(StateChannel { default, input, ..StateChannel::plain(&name, ty, reducer) });
+        let mut custom_reducers: Vec<String> = Vec::new();
+        for ChannelBuilder { ty, custom, mut channel } in self.channels {
+            channel.ty = Type::parse(&ty)
+                .ok_or_else(|| fault(format!("channel `{}`: `{ty}` is no type", channel.name)))?;
+            if let Some(name) = custom {
+                let known = custom_reducers.iter().position(|known| *known == name);
+                channel.reducer = Reducer::Custom(known.unwrap_or(custom_reducers.len()));
+                if known.is_none() {
+                    custom_reducers.push(name);
+                }
+            }
+            names.channels.insert(channel.name.clone(), ChannelIdx(channels.len()));
+            channels.push(channel);
         }
-        names.nodes =
-            self.nodes.iter().enumerate().map(|(at, node)| (node.name.clone(), NodeIdx(at))).collect();
+        let by_name = |(at, node): (usize, &NodeBuilder)| (node.node.name.clone(), NodeIdx(at));
+        names.nodes = self.nodes.iter().enumerate().map(by_name).collect();
         if names.nodes.len() < self.nodes.len() || names.channels.len() < channels.len() {
             return Err(fault("a name is used twice".to_owned()));
         }
-        let first = self.nodes.first().ok_or_else(|| fault("no node".to_owned()))?.name.clone();
+        let first = self.nodes.first().ok_or_else(|| fault("no node".to_owned()))?.node.name.clone();
         let start = names.node(self.start.as_ref().unwrap_or(&first))?;
+        let finally = self.finally.as_deref().map(|name| names.node(name)).transpose()?;
         let nodes = self.nodes.into_iter().map(|node| node.build(&names)).collect::<Result<_, _>>()?;
         Ok(Graph {
             name: self.name,
@@ -180,7 +337,12 @@ impl GraphBuilder {
             max_steps: self.max_steps,
             deadline: self.deadline,
             durability: self.durability,
+            barrier: self.barrier,
+            budget: self.budget,
+            finally,
+            retention: self.retention,
             channels,
+            custom_reducers,
             nodes,
             hash,
             ..Graph::empty("")
@@ -200,16 +362,29 @@ impl NodeBuilder {
         Self::of(name, NodeKind::Prompt { prompt, role, output })
     }
 
+    /// A node that waits for a person's decision; its options are given by [`NodeBuilder::option`].
+    pub fn gate(name: &str, ask: &str) -> Self {
+        Self::of(name, NodeKind::Gate(Gate { ask: ask.to_owned(), ..Gate::default() }))
+    }
+
+    /// A node that runs another graph.
+    pub fn graph(name: &str, graph: Arc<Graph>) -> Self {
+        Self::of(name, NodeKind::Graph(graph))
+    }
+
     fn of(name: &str, kind: NodeKind) -> Self {
         Self {
-            name: name.to_owned(),
-            kind,
+            node: Node::plain(name, kind),
             each: None,
             reads: Vec::new(),
             writes: Vec::new(),
-            with: Map::new(),
-            timeout: None,
-            retry: Retry::default(),
+            overwrite: Vec::new(),
+            shows: Vec::new(),
+            answer: None,
+            on_timeout: None,
+            on_error: Vec::new(),
+            goto: Vec::new(),
+            send: Vec::new(),
             next: Vec::new(),
         }
     }
@@ -238,39 +413,153 @@ impl NodeBuilder {
         self
     }
 
+    /// Writes to these channels replace what they hold, whatever their reducers.
+    pub fn overwrites<const N: usize>(mut self, channels: [&str; N]) -> Self {
+        self.overwrite.extend(channels.map(str::to_owned));
+        self
+    }
+
     /// Gives a field a fixed value.
     pub fn with(mut self, field: &str, value: Value) -> Self {
-        self.with.insert(field.to_owned(), value);
+        self.node.with.insert(field.to_owned(), value);
         self
     }
 
     /// Runs once for each item of the list in channel `over`, `max_parallel` at a time; the item goes to a field.
-    pub fn each(mut self, over: &str, item: &str, max_parallel: usize) -> Self {
-        self.each = Some((over.to_owned(), item.to_owned(), max_parallel));
+    pub fn each(self, over: &str, item: &str, max_parallel: usize) -> Self {
+        self.fan_out(EachBuilder::new(over, item, max_parallel))
+    }
+
+    /// Runs once for each item of a list.
+    pub fn fan_out(mut self, each: EachBuilder) -> Self {
+        self.each = Some(each);
+        self
+    }
+
+    /// What it does to the world outside.
+    pub const fn effect(mut self, effect: Effect) -> Self {
+        self.node.effect = effect;
         self
     }
 
     /// Most time of one attempt.
     pub const fn timeout(mut self, time: Duration) -> Self {
-        self.timeout = Some(time);
+        self.node.timeout = Some(time);
+        self
+    }
+
+    /// Most time of one attempt without a sign of life.
+    pub const fn idle_timeout(mut self, time: Duration) -> Self {
+        self.node.idle_timeout = Some(time);
         self
     }
 
     /// What happens when an attempt fails.
     pub fn retry(mut self, retry: Retry) -> Self {
-        self.retry = retry;
+        self.node.retry = retry;
+        self
+    }
+
+    /// Goes to these nodes when no attempt is left and the error has one of these classes (any class where none is
+    /// named); the failure goes to a channel, if one is given.
+    pub fn on_error<const C: usize, const N: usize>(
+        mut self,
+        classes: [&str; C],
+        nodes: [&str; N],
+        write: Option<&str>,
+    ) -> Self {
+        let (classes, nodes) = (classes.map(str::to_owned).to_vec(), nodes.map(str::to_owned).to_vec());
+        self.on_error.push((classes, nodes, write.map(str::to_owned)));
+        self
+    }
+
+    /// Stops the run after so many identical failures in a row; 0 for never.
+    pub const fn breaker(mut self, times: u32) -> Self {
+        self.node.breaker = times;
+        self
+    }
+
+    /// Lets a result stand for later tasks of the same key.
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.node.cache = Some(cache);
+        self
+    }
+
+    /// Most that its tasks may use over the whole run.
+    pub const fn budget(mut self, budget: Budget) -> Self {
+        self.node.budget = budget;
+        self
+    }
+
+    /// Waits for several branches.
+    pub const fn join(mut self, join: Join) -> Self {
+        self.node.join = Some(join);
+        self
+    }
+
+    /// Waits until nothing else is left to do.
+    pub const fn defer(mut self) -> Self {
+        self.node.defer = true;
+        self
+    }
+
+    /// Most visits in a run.
+    pub const fn max_visits(mut self, visits: u32) -> Self {
+        self.node.max_visits = Some(visits);
+        self
+    }
+
+    /// Nodes that its function may go to.
+    pub fn may_goto<const N: usize>(mut self, nodes: [&str; N]) -> Self {
+        self.goto.extend(nodes.map(str::to_owned));
+        self
+    }
+
+    /// Nodes that its function may send tasks to.
+    pub fn may_send<const N: usize>(mut self, nodes: [&str; N]) -> Self {
+        self.send.extend(nodes.map(str::to_owned));
+        self
+    }
+
+    /// An option of a gate and where it leads; to the end where no node is named.
+    pub fn option<const N: usize>(mut self, option: &str, nodes: [&str; N]) -> Self {
+        self.next.push((None, Some(option.to_owned()), nodes.map(str::to_owned).to_vec()));
+        self
+    }
+
+    /// Who may answer a gate, and what is shown with it.
+    pub fn asks<const W: usize, const S: usize>(mut self, who: [&str; W], shows: [&str; S]) -> Self {
+        if let NodeKind::Gate(gate) = &mut self.node.kind {
+            gate.who = who.map(str::to_owned).to_vec();
+        }
+        self.shows = shows.map(str::to_owned).to_vec();
+        self
+    }
+
+    /// How long a gate waits, and which option is taken then.
+    pub fn waits(mut self, time: Duration, option: &str) -> Self {
+        if let NodeKind::Gate(gate) = &mut self.node.kind {
+            gate.timeout = Some(time);
+        }
+        self.on_timeout = Some(option.to_owned());
+        self
+    }
+
+    /// The channel that gets a gate's answer.
+    pub fn answers(mut self, channel: &str) -> Self {
+        self.answer = Some(channel.to_owned());
         self
     }
 
     /// Goes to these nodes if no arm before holds.
     pub fn to<const N: usize>(mut self, nodes: [&str; N]) -> Self {
-        self.next.push((None, nodes.map(str::to_owned).to_vec()));
+        self.next.push((None, None, nodes.map(str::to_owned).to_vec()));
         self
     }
 
     /// Goes to these nodes if no arm before holds and the condition does.
     pub fn when<const N: usize>(mut self, condition: &str, nodes: [&str; N]) -> Self {
-        self.next.push((Some(condition.to_owned()), nodes.map(str::to_owned).to_vec()));
+        self.next.push((Some(condition.to_owned()), None, nodes.map(str::to_owned).to_vec()));
         self
     }
 
@@ -281,31 +570,55 @@ impl NodeBuilder {
                 .map(|(field, channel)| Ok((field, names.channel(&channel)?)))
                 .collect::<Result<Vec<_>, EngineErrorKind>>()
         };
-        let arms = self.next.into_iter().map(|(when, to)| {
+        let channels =
+            |list: Vec<String>| list.iter().map(|name| names.channel(name)).collect::<Result<Vec<_>, _>>();
+        let options: Vec<Option<String>> = self.next.iter().map(|(_, option, _)| option.clone()).collect();
+        let arms = self.next.into_iter().map(|(when, option, to)| {
             let when = when
                 .map(|text| Expr::parse(&text).map_err(|error| fault(format!("condition `{text}`: {error}"))))
                 .transpose()?;
-            let mut to = to.iter().map(|name| names.node(name)).collect::<Result<Vec<_>, _>>()?;
-            to.sort_unstable();
-            Ok(Arm { when, option: None, to })
+            Ok(Arm { when, option, to: names.nodes(&to)? })
         });
         let next = arms.collect::<Result<_, EngineErrorKind>>()?;
         let each = self
             .each
-            .map(|(over, item, lanes)| {
-                let (over, max_parallel) = (names.channel(&over)?, Parallel::Fixed(lanes));
-                Ok::<_, EngineErrorKind>(Each::plain(over, &item, max_parallel))
+            .map(|EachBuilder { over, status, each }| {
+                let (over, status) =
+                    (names.channel(&over)?, status.map(|name| names.channel(&name)).transpose()?);
+                Ok::<_, EngineErrorKind>(Each { over, status, ..each })
             })
             .transpose()?;
+        let on_error = self
+            .on_error
+            .into_iter()
+            .map(|(on, to, write)| {
+                let write = write.map(|name| names.channel(&name)).transpose()?;
+                Ok(ErrorArm { on, to: names.nodes(&to)?, write })
+            })
+            .collect::<Result<_, EngineErrorKind>>()?;
+        let mut node = self.node;
+        if let NodeKind::Gate(gate) = &mut node.kind {
+            gate.shows = channels(self.shows)?;
+            gate.answer = self.answer.map(|name| names.channel(&name)).transpose()?;
+            gate.on_timeout = self
+                .on_timeout
+                .as_ref()
+                .map(|name| {
+                    let found = options.iter().position(|option| option.as_ref() == Some(name));
+                    found.ok_or_else(|| fault(format!("no option `{name}`")))
+                })
+                .transpose()?;
+        }
         Ok(Node {
             each,
             reads: fields(self.reads)?,
             writes: fields(self.writes)?,
-            with: self.with,
-            timeout: self.timeout,
-            retry: self.retry,
+            overwrite: channels(self.overwrite)?,
+            on_error,
+            goto: names.nodes(&self.goto)?,
+            send: names.nodes(&self.send)?,
             next,
-            ..Node::plain(&self.name, self.kind)
+            ..node
         })
     }
 }
@@ -319,6 +632,13 @@ struct Names {
 impl Names {
     fn channel(&self, name: &str) -> Result<ChannelIdx, EngineErrorKind> {
         self.channels.get(name).copied().ok_or_else(|| fault(format!("no channel `{name}`")))
+    }
+
+    /// Nodes in file order.
+    fn nodes(&self, names: &[String]) -> Result<Vec<NodeIdx>, EngineErrorKind> {
+        let mut nodes = names.iter().map(|name| self.node(name)).collect::<Result<Vec<_>, _>>()?;
+        nodes.sort_unstable();
+        Ok(nodes)
     }
 
     fn node(&self, name: &str) -> Result<NodeIdx, EngineErrorKind> {

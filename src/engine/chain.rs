@@ -1,22 +1,29 @@
 //! The chain of hashes through a run's log: each entry's hash covers the one before, so that a changed, missing or
 //! added entry breaks every hash after it.
 
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::{Digest, Entry, NewRun};
+use super::{Digest, Entry, Snapshot};
+use crate::id::RunId;
 
 /// Marks the first hash of a run, and the version of how hashes are made.
 const BEGIN: &[u8] = b"sentrix run 1\0";
 
-/// The hash that a run's first entry builds on: its id, what it executes, its input and where it began.
-pub(crate) fn genesis(run: &NewRun) -> Digest {
+/// The hash that a run's first entry builds on: its id, what it executes, its stored input and where it began.
+pub(crate) fn genesis(
+    run: RunId,
+    definition: &str,
+    input: &Map<String, Value>,
+    base: Option<&Snapshot>,
+) -> Digest {
     let mut hasher = Sha256::new();
     hasher.update(BEGIN);
-    hasher.update(run.run.uuid().as_bytes());
-    part(&mut hasher, run.definition.hash.as_bytes());
+    hasher.update(run.uuid().as_bytes());
+    part(&mut hasher, definition.as_bytes());
     // A map's JSON has its keys in one order, whoever writes it.
-    part(&mut hasher, serde_json::to_string(&run.input).unwrap_or_default().as_bytes());
-    if let Some(snapshot) = &run.snapshot {
+    part(&mut hasher, serde_json::to_string(input).unwrap_or_default().as_bytes());
+    if let Some(snapshot) = base {
         hasher.update(snapshot.seq.to_le_bytes());
         part(&mut hasher, snapshot.body.as_bytes());
     }

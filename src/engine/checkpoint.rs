@@ -219,8 +219,7 @@ pub enum RunStatus {
 
 impl RunStatus {
     /// Every status.
-    pub const ALL: [Self; 5] =
-        [Self::Running, Self::Done, Self::Failed, Self::Interrupted, Self::Waiting];
+    pub const ALL: [Self; 5] = [Self::Running, Self::Done, Self::Failed, Self::Interrupted, Self::Waiting];
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
@@ -408,7 +407,12 @@ pub trait Checkpointer: Debug + Send + Sync {
     fn cache(&self, run: RunId, key: Digest, body: String, until_ms: i64) -> Receipt<()>;
 
     /// A kept result that still stands at `now_ms`.
-    fn cached(&self, run: RunId, key: Digest, now_ms: i64) -> BoxFuture<'_, Result<Option<String>, CheckpointError>>;
+    fn cached(
+        &self,
+        run: RunId,
+        key: Digest,
+        now_ms: i64,
+    ) -> BoxFuture<'_, Result<Option<String>, CheckpointError>>;
 
     /// Marks a run as one that must be kept whole, or takes the mark away.
     fn hold(&self, run: RunId, reason: Option<String>) -> Receipt<()>;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::{Failure, InterruptCause};
 use crate::graph::ExprError;
 use crate::id::RunId;
 
@@ -25,11 +26,13 @@ pub enum ErrorClass {
     Permanent,
     /// The node panicked.
     Panic,
+    /// A budget is spent.
+    Budget,
 }
 
 impl ErrorClass {
     /// Every class, in the order in which they are documented.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Transient,
         Self::RateLimit,
         Self::Timeout,
@@ -37,6 +40,7 @@ impl ErrorClass {
         Self::Refused,
         Self::Permanent,
         Self::Panic,
+        Self::Budget,
     ];
 
     /// Its name in a graph file.
@@ -49,6 +53,7 @@ impl ErrorClass {
             Self::Refused => "refused",
             Self::Permanent => "permanent",
             Self::Panic => "panic",
+            Self::Budget => "budget",
         }
     }
 }
@@ -80,12 +85,14 @@ pub struct NodeError {
     /// The cause, where there is one.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// Not an error at all: a run inside the task came to rest and goes on with it.
+    pub(crate) suspended: Option<InterruptCause>,
 }
 
 impl NodeError {
     /// An error of a class.
     pub fn new(class: ErrorClass, message: impl fmt::Display) -> Self {
-        Self { class, message: message.to_string(), retry_after: None, source: None }
+        Self { class, message: message.to_string(), retry_after: None, source: None, suspended: None }
     }
 
     /// An error that may not happen again.
@@ -205,6 +212,46 @@ pub enum EngineErrorKind {
         /// Why.
         message: String,
     },
+    /// A node would be visited once more than its graph allows, and its edge has no other way.
+    #[error(
+        "node `{node}` was visited {visits} time(s), the most its graph allows, and there is no other way to go"
+    )]
+    MaxVisits {
+        /// The node.
+        node: String,
+        /// How often.
+        visits: u32,
+    },
+    /// A node failed the same way again and again.
+    #[error("node `{node}` failed {times} times in a row the same way, {class}: {message}", class = .failure.class, message = .failure.message)]
+    Breaker {
+        /// The node.
+        node: String,
+        /// How often.
+        times: u32,
+        /// How it failed.
+        failure: Failure,
+    },
+    /// The run has used what its budget allows.
+    #[error("the run has used its budget of {0}")]
+    Budget(String),
+    /// A graph with secret channels, and the engine has no key to seal them with.
+    #[error("channel `{channel}` is secret, and there is no key to seal it with")]
+    NoKey {
+        /// The state channel.
+        channel: String,
+    },
+    /// A gate that cannot be answered like this.
+    #[error("gate `{gate}`: {message}")]
+    Gate {
+        /// The gate's id, or what was given for one.
+        gate: String,
+        /// Why.
+        message: String,
+    },
+    /// A step or node that the run does not have.
+    #[error("{0}")]
+    NoSuchPlace(String),
     /// The run reached the graph's limit of supersteps.
     #[error("not done after {0} supersteps, the most its graph allows")]
     MaxSteps(u32),
@@ -225,6 +272,12 @@ pub enum EngineErrorKind {
         /// What is wrong.
         message: String,
     },
+    /// A reducer that is not registered.
+    #[error("no reducer `{0}` is registered")]
+    MissingReducer(String),
+    /// The run cannot go on with another version of its graph.
+    #[error("it cannot go on with the present version of its graph: {0}")]
+    Upgrade(String),
     /// A graph made in code that does not hold together.
     #[error("{0}")]
     Graph(String),

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{ErrorClass, InterruptCause};
 use crate::clock::SharedClock;
 use crate::id::RunId;
 
 /// Version of the event format; grows when a field changes its meaning or goes.
-pub const EVENT_VERSION: u32 = 1;
+pub const EVENT_VERSION: u32 = 2;
 
 /// An event with its place in the run.
 #[derive(Clone, Debug, Serialize)]
@@ -41,7 +41,7 @@ pub enum Event {
         /// Name of the graph.
         graph: Arc<str>,
         /// Its version.
-        version: u32,
+        graph_version: u32,
         /// Its hash.
         hash: Arc<str>,
     },
@@ -96,8 +96,11 @@ pub enum Event {
         node: Arc<str>,
         /// Which item of a fan-out.
         item: Option<u32>,
-        /// How often it was tried.
+        /// How often it was tried; 0 where a kept result stood for it.
         attempts: u32,
+        /// The class of its failure, where an error arm or the fan-out's tolerance took it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failed: Option<ErrorClass>,
     },
     /// A task failed for good.
     TaskFailed {
@@ -114,6 +117,18 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// A node has ended, and it is decided where it leads.
+    Routed {
+        /// The superstep.
+        step: u32,
+        /// The node.
+        node: Arc<str>,
+        /// What decided it.
+        #[serde(flatten)]
+        by: RoutedBy,
+        /// The nodes it leads to; none for the end.
+        to: Vec<Arc<str>>,
+    },
     /// A superstep is merged and its checkpoint committed.
     StepCommitted {
         /// The superstep.
@@ -122,6 +137,46 @@ pub enum Event {
         writes: Vec<(Arc<str>, Value)>,
         /// The nodes of the next superstep.
         next: Vec<Arc<str>>,
+    },
+    /// The whole state after a superstep; secrets masked.
+    Values {
+        /// The superstep.
+        step: u32,
+        /// Channels and their values.
+        state: Map<String, Value>,
+    },
+    /// What was stored of a superstep.
+    Checkpoint {
+        /// The superstep.
+        step: u32,
+        /// The log's last hash, hex.
+        hash: String,
+        /// Joins and deferred nodes that wait.
+        waiting: Vec<Arc<str>>,
+    },
+    /// A gate waits for an answer.
+    GateOpened(GateView),
+    /// A gate has its answer.
+    GateAnswered {
+        /// The superstep.
+        step: u32,
+        /// The gate's id.
+        gate: String,
+        /// The option that was chosen.
+        option: String,
+        /// Who answered; `timeout` where nobody did in time.
+        by: String,
+    },
+    /// A piece of a model's answer.
+    Token {
+        /// The superstep.
+        step: u32,
+        /// The node.
+        node: Arc<str>,
+        /// Which item of a fan-out.
+        item: Option<u32>,
+        /// The piece.
+        text: String,
     },
     /// An event of a task's own.
     Custom {
@@ -153,6 +208,137 @@ pub enum Event {
     },
 }
 
+/// What decides where a node leads. Places count from 0, as the graph file has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "by", content = "index", rename_all = "snake_case")]
+pub enum RoutedBy {
+    /// An arm of its `next`.
+    Arm(usize),
+    /// An arm of its `on_error`.
+    Error(usize),
+    /// An option of a gate.
+    Option(usize),
+    /// Its function.
+    Goto,
+}
+
+/// A gate that waits for an answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GateView {
+    /// The run; of a subgraph, that run's own.
+    pub run_id: RunId,
+    /// Its id within the run.
+    pub gate: String,
+    /// The node.
+    pub node: String,
+    /// The question.
+    pub ask: String,
+    /// What can be chosen.
+    pub options: Vec<String>,
+    /// Who may answer; anybody where nobody is named.
+    pub who: Vec<String>,
+    /// What is to be known for it, by channel; secrets masked.
+    pub shows: Map<String, Value>,
+    /// Since when it waits, in milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// Until when, if it does not wait for ever.
+    pub until_ms: Option<i64>,
+    /// What is chosen when that time is over.
+    pub on_timeout: Option<String>,
+}
+
+/// A kind of event, to listen to or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// That a run begins, goes on, stops; its gates. Always heard.
+    Lifecycle,
+    /// The whole state after each superstep.
+    Values,
+    /// What each superstep wrote.
+    Updates,
+    /// Supersteps and tasks as they begin, end, fail and are tried again.
+    Tasks,
+    /// What tasks say themselves.
+    Custom,
+    /// Pieces of models' answers.
+    Tokens,
+    /// What was stored, and what waits.
+    Debug,
+}
+
+impl Stream {
+    /// Every kind.
+    pub const ALL: [Self; 7] =
+        [Self::Lifecycle, Self::Values, Self::Updates, Self::Tasks, Self::Custom, Self::Tokens, Self::Debug];
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lifecycle => "lifecycle",
+            Self::Values => "values",
+            Self::Updates => "updates",
+            Self::Tasks => "tasks",
+            Self::Custom => "custom",
+            Self::Tokens => "tokens",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+/// Kinds of events to listen to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Streams(u8);
+
+impl Default for Streams {
+    /// All but whole states, pieces of answers and what only a debugger wants.
+    fn default() -> Self {
+        Self::of(&[Stream::Updates, Stream::Tasks, Stream::Custom])
+    }
+}
+
+impl Streams {
+    /// These, and what is always heard.
+    pub fn of(streams: &[Stream]) -> Self {
+        Self(streams.iter().fold(1, |set, stream| set | 1 << *stream as u8))
+    }
+
+    /// Everything.
+    pub fn all() -> Self {
+        Self::of(&Stream::ALL)
+    }
+
+    /// Whether a kind is among them.
+    pub const fn has(self, stream: Stream) -> bool {
+        self.0 & 1 << stream as u8 != 0
+    }
+}
+
+impl Event {
+    /// The kind it is.
+    pub const fn stream(&self) -> Stream {
+        match self {
+            Self::RunStarted { .. }
+            | Self::RunResumed { .. }
+            | Self::RunFinished { .. }
+            | Self::RunFailed { .. }
+            | Self::RunInterrupted { .. }
+            | Self::GateOpened(_)
+            | Self::GateAnswered { .. } => Stream::Lifecycle,
+            Self::Values { .. } => Stream::Values,
+            Self::StepCommitted { .. } => Stream::Updates,
+            Self::StepStarted { .. }
+            | Self::TaskStarted { .. }
+            | Self::TaskRetried { .. }
+            | Self::TaskFinished { .. }
+            | Self::Routed { .. }
+            | Self::TaskFailed { .. } => Stream::Tasks,
+            Self::Custom { .. } => Stream::Custom,
+            Self::Token { .. } => Stream::Tokens,
+            Self::Checkpoint { .. } => Stream::Debug,
+        }
+    }
+}
+
 fn millis<S: Serializer>(wait: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
@@ -182,13 +368,34 @@ pub(crate) struct Publisher(Option<Inner>);
 struct Inner {
     run: RunId,
     sink: Arc<dyn EventSink>,
+    streams: Streams,
     clock: SharedClock,
     seq: AtomicU64,
 }
 
 impl Publisher {
-    pub(crate) fn new(run: RunId, sink: Option<Arc<dyn EventSink>>, clock: &SharedClock) -> Self {
-        Self(sink.map(|sink| Inner { run, sink, clock: Arc::clone(clock), seq: AtomicU64::new(0) }))
+    pub(crate) fn new(
+        run: RunId,
+        sink: Option<Arc<dyn EventSink>>,
+        streams: Streams,
+        clock: &SharedClock,
+    ) -> Self {
+        Self(sink.map(|sink| Inner { run, sink, streams, clock: Arc::clone(clock), seq: AtomicU64::new(0) }))
+    }
+
+    /// Who listens, for a run inside this one.
+    pub(crate) fn sink(&self) -> Option<Arc<dyn EventSink>> {
+        self.0.as_ref().map(|inner| Arc::clone(&inner.sink))
+    }
+
+    /// What is listened to.
+    pub(crate) fn streams(&self) -> Streams {
+        self.0.as_ref().map_or_else(Streams::default, |inner| inner.streams)
+    }
+
+    /// Whether somebody listens to a kind of event.
+    pub(crate) fn wants(&self, stream: Stream) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.streams.has(stream))
     }
 
     pub(crate) fn none() -> Self {
@@ -202,12 +409,16 @@ impl Publisher {
     /// Publishes what `event` makes, which is called only if somebody listens.
     pub(crate) fn publish(&self, event: impl FnOnce() -> Event) {
         if let Some(inner) = &self.0 {
+            let event = event();
+            if !inner.streams.has(event.stream()) {
+                return;
+            }
             inner.sink.publish(RunEvent {
                 version: EVENT_VERSION,
                 run: inner.run,
                 seq: inner.seq.fetch_add(1, Ordering::Relaxed),
                 at_ms: inner.clock.now().as_millisecond(),
-                event: event(),
+                event,
             });
         }
     }

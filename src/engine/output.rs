@@ -5,14 +5,17 @@ use serde::Serialize;
 use serde::ser::{Error as _, Impossible, SerializeMap, SerializeStruct, Serializer};
 use serde_json::{Error, Value};
 
+use super::overwrite::Field;
 use super::{ErrorClass, NodeError};
-use crate::graph::{ChannelIdx, Graph, Node, Reducer};
+use crate::graph::{ChannelIdx, Graph, Node, Reducer, StateChannel, Type};
 
 /// A value for a state channel.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Write {
     pub(crate) channel: ChannelIdx,
     pub(crate) value: Value,
+    /// Whether it replaces the value, whatever the channel's reducer.
+    pub(crate) overwrite: bool,
 }
 
 /// What one task wrote, in the order of its node's `writes`.
@@ -28,10 +31,10 @@ pub(crate) fn encode<T: Serialize>(output: &T, graph: &Graph, node: &Node) -> Re
 
 /// The writes of an answer that came from outside: its values must fit their channels.
 pub(crate) fn encode_answer(answer: &Value, graph: &Graph, node: &Node) -> Result<Writes, NodeError> {
-    for (field, channel) in &node.writes {
-        let channel = graph.channel(*channel);
+    for (field, index) in &node.writes {
+        let channel = graph.channel(*index);
         match answer.get(field) {
-            Some(value) if !value.is_null() && !item_fits(channel, value) => {
+            Some(value) if !value.is_null() && !fits(channel, value, node.overwrite.contains(index)) => {
                 return Err(NodeError::new(
                     ErrorClass::Malformed,
                     format!(
@@ -49,16 +52,25 @@ pub(crate) fn encode_answer(answer: &Value, graph: &Graph, node: &Node) -> Resul
     encode(answer, graph, node)
 }
 
-/// Whether a channel can take a value, be it a whole or one item of its list.
-fn item_fits(channel: &crate::graph::StateChannel, value: &Value) -> bool {
-    let by_item = matches!(channel.reducer, Reducer::Append | Reducer::Union) && !value.is_array();
-    by_item || channel.ty.fits(value)
+/// Whether a channel can take a value: as its whole, or as one more item of its list.
+fn fits(channel: &StateChannel, value: &Value, overwrite: bool) -> bool {
+    let adds_items = matches!(channel.reducer, Reducer::Append | Reducer::Union | Reducer::ById);
+    if overwrite || !adds_items || value.is_array() {
+        return channel.ty.fits(value);
+    }
+    let ty = match &channel.ty {
+        Type::Optional(inner) => inner,
+        other => other,
+    };
+    match ty {
+        Type::List(item) => item.fits(value),
+        _ => true,
+    }
 }
 
 /// Whether null is a value for a channel. Everywhere else it means that there is nothing to write.
-fn takes_null(graph: &Graph, channel: ChannelIdx) -> bool {
-    let channel = graph.channel(channel);
-    channel.reducer == Reducer::Last && channel.ty.is_optional()
+fn takes_null(channel: &StateChannel, overwrite: bool) -> bool {
+    (channel.reducer == Reducer::Last || overwrite) && channel.ty.is_optional()
 }
 
 /// Puts writes in the order of the node's `writes`.
@@ -82,11 +94,12 @@ impl Picker<'_> {
     fn pick<T: ?Sized + Serialize>(&mut self, key: &str, value: &T) -> Result<(), Error> {
         for (field, channel) in &self.node.writes {
             if field == key {
+                let mut overwrite = self.node.overwrite.contains(channel);
                 let value = value
-                    .serialize(serde_json::value::Serializer)
+                    .serialize(Field { overwrite: &mut overwrite })
                     .map_err(|error| Error::custom(format!("field `{key}`: {error}")))?;
-                if !value.is_null() || takes_null(self.graph, *channel) {
-                    self.picked.push(Write { channel: *channel, value });
+                if !value.is_null() || takes_null(self.graph.channel(*channel), overwrite) {
+                    self.picked.push(Write { channel: *channel, value, overwrite });
                 }
             }
         }

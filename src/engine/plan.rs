@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use super::args::Args;
 use super::output::{self, Writes};
+use super::reduce::Reducers;
+use super::subgraph;
+use super::ways::Ways;
 use super::{Ctx, EngineErrorKind, ErrorClass, NodeError, PromptCall, PromptRunner, Registry};
 use crate::graph::{ChannelIdx, Graph, Node, NodeIdx, NodeKind};
 
@@ -19,6 +22,8 @@ pub(crate) type TaskFn = Arc<
 /// A graph bound to a host.
 pub(crate) struct Plan {
     pub(crate) graph: Arc<Graph>,
+    pub(crate) ways: Ways,
+    pub(crate) reducers: Reducers,
     nodes: Vec<BoundNode>,
     channels: Vec<Arc<str>>,
 }
@@ -35,7 +40,9 @@ pub(crate) enum Work {
     Task(TaskFn),
     /// A prompt.
     Prompt(Arc<dyn PromptRunner>),
-    /// Nobody: a context outside any run.
+    /// A run of another graph.
+    Graph(Arc<Graph>),
+    /// Nobody: a gate, or a context outside any run.
     None,
 }
 
@@ -54,7 +61,12 @@ impl Plan {
                     NodeKind::Task { task } => Work::Task(registry.find(task).ok_or_else(|| {
                         EngineErrorKind::MissingTask { node: node.name.clone(), task: task.clone() }
                     })?),
-                    NodeKind::Gate(_) | NodeKind::Graph(_) => Work::None,
+                    NodeKind::Gate(_) => Work::None,
+                    NodeKind::Graph(inner) => {
+                        // Its own nodes are bound when it runs; what is missing is known before anything does.
+                        Self::bind(Arc::clone(inner), registry, prompts)?;
+                        Work::Graph(Arc::clone(inner))
+                    }
                     NodeKind::Prompt { .. } => Work::Prompt(
                         prompts
                             .map(Arc::clone)
@@ -71,14 +83,16 @@ impl Plan {
             })
             .collect::<Result<_, EngineErrorKind>>()?;
         let channels = graph.channels.iter().map(|channel| channel.name.as_str().into()).collect();
-        Ok(Self { graph, nodes, channels })
+        let reducers = registry.reducers(&graph.custom_reducers)?;
+        Ok(Self { ways: Ways::of(&graph), reducers, graph, nodes, channels })
     }
 
     /// The plan of a context outside any run.
     pub(crate) fn detached() -> Self {
         let graph = Graph::empty("detached");
         let nodes = vec![BoundNode { name: "detached".into(), work: Work::None, retry_on: 0 }];
-        Self { graph: Arc::new(graph), nodes, channels: Vec::new() }
+        let (ways, reducers) = (Ways::of(&graph), Reducers::default());
+        Self { graph: Arc::new(graph), ways, reducers, nodes, channels: Vec::new() }
     }
 
     pub(crate) fn node(&self, node: NodeIdx) -> &Node {
@@ -91,10 +105,6 @@ impl Plan {
 
     pub(crate) fn shared_name(&self, node: NodeIdx) -> Arc<str> {
         self.nodes.get(node.0).map_or_else(|| "".into(), |node| Arc::clone(&node.name))
-    }
-
-    pub(crate) fn shared_names(&self, nodes: &[NodeIdx]) -> Vec<Arc<str>> {
-        nodes.iter().map(|node| self.shared_name(*node)).collect()
     }
 
     pub(crate) fn channel_name(&self, channel: ChannelIdx) -> Arc<str> {
@@ -115,6 +125,7 @@ impl Plan {
         match self.nodes.get(ctx.node.0).map(|node| &node.work) {
             Some(Work::Task(task)) => task(ctx, args),
             Some(Work::Prompt(runner)) => Ok(ask(runner, ctx, args)),
+            Some(Work::Graph(inner)) => Ok(subgraph::run(Arc::clone(inner), ctx, args)),
             Some(Work::None) | None => Err(NodeError::permanent("nothing to run")),
         }
     }

@@ -1,5 +1,7 @@
 //! Tests of the room, by subject. Every test has its own registry, store and engine.
 
+mod admin;
+mod flow;
 mod policy;
 mod resume;
 mod semantics;

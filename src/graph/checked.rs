@@ -15,7 +15,7 @@ use super::{Node, Type};
 pub struct ChannelIdx(pub usize);
 
 /// Index of a node in [`Graph::nodes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeIdx(pub usize);
 
 /// A graph that was checked: every name resolves, every type fits, every node is reachable and can reach

@@ -72,12 +72,25 @@ impl Expr {
     /// # Errors
     /// Where the evaluation fails, as on a comparison of a list with a number.
     pub fn holds<'v>(&self, lookup: impl Fn(&str) -> Option<&'v Value>) -> Result<bool, ExprError> {
+        Ok(self.eval(lookup)?.is_true())
+    }
+
+    /// The expression's value; what JSON cannot hold becomes a string.
+    ///
+    /// # Errors
+    /// As [`Expr::holds`].
+    pub fn value<'v>(&self, lookup: impl Fn(&str) -> Option<&'v Value>) -> Result<Value, ExprError> {
+        let value = self.eval(lookup)?;
+        Ok(serde_json::to_value(&value).unwrap_or_else(|_| Value::String(value.to_string())))
+    }
+
+    fn eval<'v>(&self, lookup: impl Fn(&str) -> Option<&'v Value>) -> Result<minijinja::Value, ExprError> {
         let context = minijinja::Value::from_pairs(self.variables.iter().map(|name| {
             let value =
                 lookup(name).map_or_else(|| minijinja::Value::from(()), |v| minijinja::Value::from(Serde(v)));
             (name.clone(), value)
         }));
-        Ok(self.compiled.eval(context)?.is_true())
+        Ok(self.compiled.eval(context)?)
     }
 }
 

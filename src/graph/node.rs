@@ -338,4 +338,3 @@ pub struct Arm {
     /// Nodes to go to, in file order; empty for `end`.
     pub to: Vec<NodeIdx>,
 }
-

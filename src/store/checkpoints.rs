@@ -6,14 +6,17 @@
 //! Entries of all runs share one table, keyed by run number (upper half) and number of the entry (lower half) in
 //! one integer: a run's log lies together, grows at its end, and needs no index.
 
+mod apply;
 mod owner;
+mod prune;
 mod read;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -22,42 +25,29 @@ use futures_util::future::BoxFuture;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use uuid::Uuid;
+
+use self::schema::MIGRATIONS;
 use self::writer::{Op, Request, Settings};
-use super::sqlite::{self, Change, Migration, StoreError};
+use super::sqlite::{self, StoreError};
 use crate::clock::SharedClock;
 use crate::engine::{
-    Batch, CheckpointError, CheckpointErrorKind, Checkpointer, Claim, NewRun, Receipt, RunFilter, RunRecord,
-    RunSummary, StoredEntry,
+    Batch, CheckpointError, CheckpointErrorKind, Checkpointer, Claim, Definition, Digest, EffectRecord,
+    GateAnswer, History, NewRun, Prune, Receipt, RunFilter, RunRecord, RunSummary,
 };
 use crate::graph::Durability;
 use crate::id::RunId;
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    name: "runs, entries and snapshots",
-    change: Change::Sql(
-        "CREATE TABLE definitions (
-            no INTEGER PRIMARY KEY, hash TEXT NOT NULL, graph TEXT NOT NULL, version INTEGER NOT NULL,
-            source TEXT NOT NULL, prompts TEXT NOT NULL
-        );
-        CREATE INDEX definitions_by_hash ON definitions (hash);
-        CREATE TABLE runs (
-            no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, definition INTEGER NOT NULL REFERENCES definitions,
-            input TEXT NOT NULL, durability TEXT NOT NULL, status TEXT NOT NULL, error TEXT,
-            created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,
-            owner_token TEXT, owner_host TEXT, owner_pid INTEGER, owner_start INTEGER, lease_until_ms INTEGER
-        );
-        -- id: the run's no in the upper 32 bits, the entry's number in the lower; kind: 0 superstep, 1 task
-        CREATE TABLE entries (
-            id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, step INTEGER NOT NULL, node TEXT, item INTEGER,
-            at_ms INTEGER NOT NULL, body TEXT NOT NULL
-        );
-        CREATE TABLE snapshots (run INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body TEXT NOT NULL);",
-    ),
-}];
-
 /// How often a run looks for its receipt before it goes to sleep: about the time of a commit that does not
 /// wait for the disk.
 const SPINS: u32 = 2_000;
+
+/// How much longer it looks where the commit waits for the disk. On a quick disk waking up would take a good part
+/// of the time of such a commit.
+const DISK_FACTOR: u32 = 10;
+
+/// A disk is quick while commits that wait for it take less than this.
+const QUICK_DISK_US: u32 = 400;
 
 /// Keeps the logs of runs in a SQLite file. Several processes may use one file.
 #[derive(Debug)]
@@ -69,6 +59,8 @@ pub struct SqliteCheckpointer {
     writer: Option<JoinHandle<()>>,
     /// Requests without an answer.
     waiting: Arc<AtomicUsize>,
+    /// About how long commits that wait for the disk took lately.
+    synced_us: Arc<AtomicU32>,
     spins: u32,
     readers: Arc<Mutex<Vec<Connection>>>,
 }
@@ -86,6 +78,7 @@ impl SqliteCheckpointer {
         // The writer folds the log itself, after it has answered; this is the limit should it fall behind.
         connection.pragma_update(None, "wal_autocheckpoint", 16_000).map_err(StoreError::at(path))?;
         let waiting = Arc::new(AtomicUsize::new(0));
+        let synced_us = Arc::new(AtomicU32::new(0));
         let (sender, receiver) = mpsc::channel();
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let spins = if cores > 1 { SPINS } else { 0 };
@@ -93,6 +86,7 @@ impl SqliteCheckpointer {
             path: path.to_owned(),
             clock: Arc::clone(&clock),
             waiting: Arc::clone(&waiting),
+            synced_us: Arc::clone(&synced_us),
             spins,
         };
         let writer = thread::Builder::new()
@@ -105,6 +99,7 @@ impl SqliteCheckpointer {
             requests: Some(sender),
             writer: Some(writer),
             waiting,
+            synced_us,
             spins,
             readers: Arc::default(),
         })
@@ -125,7 +120,14 @@ impl SqliteCheckpointer {
             return Receipt::now(Err(CheckpointError { run, kind }));
         }
         // With others waiting too, the thread has better things to do than to look.
-        let spins = if others == 0 && durability != Durability::Power { self.spins } else { 0 };
+        let spins = match durability {
+            _ if others > 0 => 0,
+            Durability::Crash | Durability::Exit => self.spins,
+            Durability::Power if self.synced_us.load(Ordering::Relaxed) < QUICK_DISK_US => {
+                self.spins.saturating_mul(DISK_FACTOR)
+            }
+            Durability::Power => 0,
+        };
         Receipt::later(run, answer, spins)
     }
 
@@ -184,7 +186,7 @@ impl Checkpointer for SqliteCheckpointer {
         self.read(run, move |connection| read::load(connection, run, now_ms))
     }
 
-    fn history(&self, run: RunId) -> BoxFuture<'_, Result<Vec<StoredEntry>, CheckpointError>> {
+    fn history(&self, run: RunId) -> BoxFuture<'_, Result<History, CheckpointError>> {
         self.read(run, move |connection| read::history(connection, run))
     }
 
@@ -192,6 +194,52 @@ impl Checkpointer for SqliteCheckpointer {
         let now_ms = self.clock.now().as_millisecond();
         // A list is of no run in particular.
         self.read(RunId::stable(&[]), move |connection| read::list(connection, &filter, now_ms))
+    }
+
+    fn definition(&self, run: RunId, hash: &str) -> BoxFuture<'_, Result<Definition, CheckpointError>> {
+        let hash = hash.to_owned();
+        self.read(run, move |connection| read::definition(connection, run, &hash))
+    }
+
+    fn answer(&self, run: RunId, answer: GateAnswer) -> Receipt<()> {
+        self.ask(run, Durability::Power, Op::Answer { run, answer })
+    }
+
+    fn answers(&self, run: RunId) -> BoxFuture<'_, Result<Vec<GateAnswer>, CheckpointError>> {
+        self.read(run, move |connection| read::answers(connection, run))
+    }
+
+    fn record_effect(&self, effect: EffectRecord) -> Receipt<()> {
+        self.ask(effect.run, Durability::Crash, Op::Effect { effect })
+    }
+
+    fn effect(&self, run: RunId, key: Uuid) -> BoxFuture<'_, Result<Option<EffectRecord>, CheckpointError>> {
+        self.read(run, move |connection| read::effect(connection, key))
+    }
+
+    fn effects(&self, run: RunId) -> BoxFuture<'_, Result<Vec<EffectRecord>, CheckpointError>> {
+        self.read(run, move |connection| read::effects(connection, run))
+    }
+
+    fn cache(&self, run: RunId, key: Digest, body: String, until_ms: i64) -> Receipt<()> {
+        self.ask(run, Durability::Crash, Op::Cache { run, key, body, until_ms })
+    }
+
+    fn cached(
+        &self,
+        run: RunId,
+        key: Digest,
+        now_ms: i64,
+    ) -> BoxFuture<'_, Result<Option<String>, CheckpointError>> {
+        self.read(run, move |connection| read::cached(connection, &key, now_ms))
+    }
+
+    fn hold(&self, run: RunId, reason: Option<String>) -> Receipt<()> {
+        self.ask(run, Durability::Crash, Op::Hold { run, reason })
+    }
+
+    fn prune(&self, run: RunId, what: Prune) -> Receipt<()> {
+        self.ask(run, Durability::Crash, Op::Prune { run, what })
     }
 }
 
@@ -210,4 +258,9 @@ impl Drop for SqliteCheckpointer {
 /// The ids of a run's entries.
 const fn entry_id(run_no: i64, seq: u32) -> i64 {
     (run_no << 32) | seq as i64
+}
+
+/// The number of an entry in its run.
+const fn seq_of(id: i64) -> u32 {
+    (id & 0xffff_ffff) as u32
 }

@@ -54,6 +54,16 @@ fn replace_known(path: &Path, text: &str, known: Option<&str>) -> Result<Option<
     Ok(Some(new))
 }
 
+/// Writes a file that only its owner can read, if there is none yet.
+///
+/// # Errors
+/// `AlreadyExists` where there is one; anything else where it cannot be written.
+pub fn write_private_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_data()
+}
+
 /// What changes when a file does: its size, time and inode; empty where there is no file.
 ///
 /// # Errors

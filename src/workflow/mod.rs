@@ -7,6 +7,7 @@ mod core;
 mod host;
 mod library;
 mod prompts;
+mod rehearse;
 mod testing;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use crate::prompt::PromptError;
 pub use host::Host;
 pub use library::{GraphSource, Library, eject};
 pub use prompts::ModelPrompts;
+pub use rehearse::{Rehearsal, Script, Spend, Turn, rehearse};
 pub use testing::{TestOutcome, TestReport};
 
 /// Why a workflow could not be loaded or run.
@@ -31,6 +33,12 @@ pub enum WorkflowError {
         name: String,
         /// All of them.
         faults: Box<Faults>,
+    },
+    /// Graphs that use each other.
+    #[error("graphs that use each other without end: {path}")]
+    Circle {
+        /// The graphs, in order.
+        path: String,
     },
     /// There is no graph of that name.
     #[error("no graph `{name}` (there are: {known}), and no file of that name")]

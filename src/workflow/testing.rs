@@ -1,17 +1,27 @@
-//! Tests beside a graph: an input, stubs for its nodes, and the path and state that must come out. No model, no log
-//! and no store is touched.
+//! Tests beside a graph: an input, stubs for its nodes, and the path, state and cost that must come out. No model, no
+//! log and no store of the user's is touched.
 //!
 //! ```toml
 //! [[test]]
 //! name = "asks once, then concludes"
 //! input = { flag_id = "f" }
 //! stub.analyse = [{ more = true }, { more = false }]   # one answer a visit; of an `each` node, one an item
+//! stub.fetch = [{ fail = "timeout" }]                  # a failure of that class
+//! spend.analyse = { tokens = 900, usd = 0.01 }         # what each of its tasks uses
+//! answer.approve = ["yes"]                             # a gate's answers, one a visit
 //! path = ["load_context", "analyse", "expand", "analyse", "verify", "conclude"]   # ["a", "b"] for nodes of one step
 //! state = { round = 1 }                                # channels that must end like this
+//! outcome = "done"                                     # or "waiting", or the beginning of "failed: …"
+//! cost = { tokens = 1_800, usd = 0.02 }                # what the run must have used
+//!
+//! [[test]]
+//! name = "a recorded run ends the same"
+//! cassette = "recorded.json"                           # `sentrix graph record`; its path and state are what must come out
 //! ```
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -19,8 +29,9 @@ use serde_json::{Map, Value};
 use super::WorkflowError;
 use super::host::Host;
 use super::library::GraphSource;
-use crate::engine::{Ctx, Engine, Event, NodeError, Registry, RunEvent, RunOptions};
-use crate::graph::{Graph, NodeKind};
+use super::rehearse::{Rehearsal, Script, Spend, all_edges, reason, rehearse};
+use crate::engine::{CASSETTE_VERSION, Cassette};
+use crate::graph::Graph;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,10 +46,17 @@ struct Case {
     #[serde(default)]
     input: Map<String, Value>,
     #[serde(default)]
-    stub: BTreeMap<String, Vec<Value>>,
-    path: Vec<Step>,
+    stub: std::collections::BTreeMap<String, Vec<Value>>,
+    #[serde(default)]
+    spend: std::collections::BTreeMap<String, Spend>,
+    #[serde(default)]
+    answer: std::collections::BTreeMap<String, Vec<String>>,
+    path: Option<Vec<Step>>,
     #[serde(default)]
     state: Map<String, Value>,
+    outcome: Option<String>,
+    cost: Option<Spend>,
+    cassette: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -75,6 +93,10 @@ pub struct TestReport {
     pub tests: Vec<TestOutcome>,
     /// Nodes that no test reached.
     pub unreached: Vec<String>,
+    /// How many edges the graph has.
+    pub edges: usize,
+    /// Edges that no test took, as `node: if condition`.
+    pub untaken: Vec<String>,
 }
 
 impl TestReport {
@@ -91,89 +113,118 @@ impl Host {
     /// Where the graph has faults or its tests cannot be read; a test that fails is part of the report.
     pub async fn test(&self, source: &GraphSource) -> Result<TestReport, WorkflowError> {
         let graph = self.check(source)?;
+        let edges = all_edges(&graph);
         let mut report = TestReport {
             graph: source.name.clone(),
             tests: Vec::new(),
             unreached: graph.nodes.iter().map(|node| node.name.clone()).collect(),
+            edges: edges.len(),
+            untaken: Vec::new(),
         };
         let Some((origin, text)) = &source.tests else { return Ok(report) };
-        let file: TestFile = toml::from_str(text)
-            .map_err(|error| WorkflowError::Tests { origin: origin.clone(), message: error.to_string() })?;
+        let fault = |message: String| WorkflowError::Tests { origin: origin.clone(), message };
+        let file: TestFile = toml::from_str(text).map_err(|error| fault(error.to_string()))?;
+        let mut taken = BTreeSet::new();
         for case in file.test {
-            let (differences, path) = run(&graph, &case).await;
-            report.unreached.retain(|node| !path.iter().any(|step| step.contains(node)));
+            let cassette = match &case.cassette {
+                None => None,
+                Some(name) => {
+                    Some(load(Path::new(origin), name).map_err(|why| fault(format!("{name}: {why}")))?)
+                }
+            };
+            let (differences, rehearsal) = run(&graph, &case, cassette).await;
+            report.unreached.retain(|node| !rehearsal.path.iter().any(|step| step.contains(node)));
+            taken.extend(rehearsal.edges);
             report.tests.push(TestOutcome { name: case.name, differences });
         }
+        let untaken = edges.into_iter().filter(|edge| !taken.contains(edge));
+        report.untaken = untaken
+            .map(|(node, by)| format!("{}: {}", graph.node(node).name, reason(graph.node(node), by)))
+            .collect();
         Ok(report)
+    }
+
+    /// Plays a graph without its functions, models and effects.
+    ///
+    /// # Errors
+    /// Where the graph cannot be found or has faults.
+    pub async fn dry_run(
+        &self,
+        name: &str,
+        input: Map<String, Value>,
+        script: &Script,
+    ) -> Result<Rehearsal, WorkflowError> {
+        let graph = self.check(&self.library().graph(name)?)?;
+        Ok(rehearse(&graph, script, input, None).await)
     }
 }
 
-/// Runs one test; gives what differs, and the path it took.
-async fn run(graph: &Graph, case: &Case) -> (Vec<String>, Vec<Vec<String>>) {
-    let mut differences: Vec<String> = case
-        .stub
-        .keys()
-        .filter(|name| graph.node_named(name).is_none())
+/// Reads a cassette beside a test file.
+fn load(tests: &Path, name: &str) -> Result<Cassette, String> {
+    let path = tests.with_file_name(name);
+    let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
+    let cassette: Cassette = serde_json::from_str(&text).map_err(|error| format!("no cassette: {error}"))?;
+    if cassette.version == CASSETTE_VERSION {
+        Ok(cassette)
+    } else {
+        Err(format!("a cassette of version {}, and this program knows {CASSETTE_VERSION}", cassette.version))
+    }
+}
+
+/// Runs one test; gives what differs.
+async fn run(graph: &Graph, case: &Case, cassette: Option<Cassette>) -> (Vec<String>, Rehearsal) {
+    let is_gate = |name: &str| graph.node_named(name).map(|node| graph.node(node).is_gate());
+    let stubs = case.stub.keys().filter(|name| is_gate(name) != Some(false));
+    let answers = case.answer.keys().filter(|name| is_gate(name) != Some(true));
+    let mut differences: Vec<String> = stubs
         .map(|name| format!("it stubs `{name}`, which is no node of the graph"))
+        .chain(answers.map(|name| format!("it answers `{name}`, which is no gate of the graph")))
         .collect();
-    let (graph, registry) = stubbed(graph, &case.stub);
-    let path: Arc<Mutex<Vec<Vec<String>>>> = Arc::default();
-    let seen = Arc::clone(&path);
-    let watch = move |event: RunEvent| {
-        if let Event::StepStarted { nodes, .. } = event.event {
-            let nodes = nodes.iter().map(ToString::to_string).collect();
-            seen.lock().unwrap_or_else(PoisonError::into_inner).push(nodes);
+    let script = Script { stub: case.stub.clone(), spend: case.spend.clone(), answer: case.answer.clone() };
+    let (mut path, mut state, mut input) = (
+        case.path.as_ref().map(|path| path.iter().map(Step::nodes).collect()),
+        case.state.clone(),
+        case.input.clone(),
+    );
+    if let Some(cassette) = &cassette {
+        path = path.or_else(|| Some(cassette.path.clone()));
+        if input.is_empty() {
+            input.clone_from(&cassette.input);
         }
-    };
-    let options = RunOptions { events: Some(Arc::new(watch)), ..RunOptions::default() };
-    let engine = Engine::builder().registry(registry).build();
-    let outcome = engine.run(Arc::new(graph), case.input.clone(), options).await;
-    let path = path.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let expected: Vec<Vec<String>> = case.path.iter().map(Step::nodes).collect();
-    if path != expected {
-        differences.push(format!("path: expected {}, took {}", show(&expected), show(&path)));
-    }
-    match outcome {
-        Err(error) => differences.push(format!("the run failed: {error}")),
-        Ok(outcome) => {
-            for (channel, expected) in &case.state {
-                let found = outcome.state.get(channel).unwrap_or(&Value::Null);
-                if found != expected {
-                    differences.push(format!("state: expected {channel} = {expected}, found {found}"));
-                }
-            }
+        if state.is_empty() {
+            state.clone_from(&cassette.state);
         }
     }
-    (differences, path)
+    let rehearsal = rehearse(graph, &script, input, cassette.map(Arc::new)).await;
+    match path {
+        None => differences.push("it says no `path` to expect".to_owned()),
+        Some(path) if path != rehearsal.path => {
+            differences.push(format!("path: expected {}, took {}", show(&path), show(&rehearsal.path)));
+        }
+        Some(_) => {}
+    }
+    let outcome = case.outcome.as_deref().unwrap_or("done");
+    if !rehearsal.outcome.starts_with(outcome) {
+        differences.push(format!("outcome: expected {outcome}, found {}", rehearsal.outcome));
+    }
+    for (channel, expected) in &state {
+        let found = rehearsal.state.get(channel).unwrap_or(&Value::Null);
+        if found != expected {
+            differences.push(format!("state: expected {channel} = {expected}, found {found}"));
+        }
+    }
+    if let Some(cost) = case.cost {
+        let used = rehearsal.used;
+        if cost.tokens != used.tokens || (cost.usd - used.usd).abs() > 5e-7 {
+            differences.push(format!(
+                "cost: expected {} tokens and {} USD, used {} and {}",
+                cost.tokens, cost.usd, used.tokens, used.usd
+            ));
+        }
+    }
+    (differences, rehearsal)
 }
 
 fn show(path: &[Vec<String>]) -> String {
     path.iter().map(|step| step.join("+")).collect::<Vec<_>>().join(" → ")
-}
-
-/// The graph with every node's work replaced by its stub. A node without one writes nothing.
-fn stubbed(graph: &Graph, stubs: &BTreeMap<String, Vec<Value>>) -> (Graph, Registry) {
-    let mut graph = graph.clone();
-    let mut registry = Registry::new();
-    for node in &mut graph.nodes {
-        let task = format!("stub.{}", node.name);
-        let answers = stubs.get(&node.name).cloned().unwrap_or_default();
-        let visits = Arc::new(Mutex::new(0_usize));
-        registry.task(&task, "a stub", move |ctx: Ctx, _: Value| {
-            let index = ctx.item().map_or_else(
-                || {
-                    let mut visits = visits.lock().unwrap_or_else(PoisonError::into_inner);
-                    *visits += 1;
-                    *visits - 1
-                },
-                |item| item as usize,
-            );
-            // The last answer stands for every further visit.
-            let answer = answers.get(index).or_else(|| answers.last()).cloned();
-            async move { Ok::<_, NodeError>(answer.unwrap_or_else(|| Value::Object(Map::new()))) }
-        });
-        node.kind = NodeKind::Task { task };
-        node.retry = crate::graph::Retry::default();
-    }
-    (graph, registry)
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::future::BoxFuture;
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::*;
 use crate::graph::Durability;
@@ -43,12 +44,57 @@ impl Checkpointer for Failing {
         self.inner.load(run)
     }
 
-    fn history(&self, run: RunId) -> BoxFuture<'_, Result<Vec<StoredEntry>, CheckpointError>> {
+    fn history(&self, run: RunId) -> BoxFuture<'_, Result<History, CheckpointError>> {
         self.inner.history(run)
     }
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, CheckpointError>> {
         self.inner.list(filter)
+    }
+
+    fn definition(&self, run: RunId, hash: &str) -> BoxFuture<'_, Result<Definition, CheckpointError>> {
+        self.inner.definition(run, hash)
+    }
+
+    fn answer(&self, run: RunId, answer: GateAnswer) -> Receipt<()> {
+        self.inner.answer(run, answer)
+    }
+
+    fn answers(&self, run: RunId) -> BoxFuture<'_, Result<Vec<GateAnswer>, CheckpointError>> {
+        self.inner.answers(run)
+    }
+
+    fn record_effect(&self, effect: EffectRecord) -> Receipt<()> {
+        self.inner.record_effect(effect)
+    }
+
+    fn effect(&self, run: RunId, key: Uuid) -> BoxFuture<'_, Result<Option<EffectRecord>, CheckpointError>> {
+        self.inner.effect(run, key)
+    }
+
+    fn effects(&self, run: RunId) -> BoxFuture<'_, Result<Vec<EffectRecord>, CheckpointError>> {
+        self.inner.effects(run)
+    }
+
+    fn cache(&self, run: RunId, key: Digest, body: String, until_ms: i64) -> Receipt<()> {
+        self.inner.cache(run, key, body, until_ms)
+    }
+
+    fn cached(
+        &self,
+        run: RunId,
+        key: Digest,
+        now_ms: i64,
+    ) -> BoxFuture<'_, Result<Option<String>, CheckpointError>> {
+        self.inner.cached(run, key, now_ms)
+    }
+
+    fn hold(&self, run: RunId, reason: Option<String>) -> Receipt<()> {
+        self.inner.hold(run, reason)
+    }
+
+    fn prune(&self, run: RunId, what: Prune) -> Receipt<()> {
+        self.inner.prune(run, what)
     }
 }
 
@@ -82,7 +128,15 @@ async fn a_held_run_cannot_be_resumed_and_a_done_one_runs_nothing() {
     let run = RunId::fresh();
     let claim = Claim::new(run);
     let definition = Definition::of(&counter(3), Arc::default());
-    let new = NewRun { run, definition, input: Map::new(), durability: Durability::Crash };
+    let new = NewRun {
+        run,
+        definition,
+        input: Map::new(),
+        durability: Durability::Crash,
+        parent: None,
+        forked_from: None,
+        snapshot: None,
+    };
     store.create(&claim, new.clone()).await.unwrap();
     let error = engine.resume(run, |_| Ok(counter(3)), RunOptions::default()).await.unwrap_err();
     let EngineErrorKind::Checkpoint(fault) = &error.kind else { panic!("{error}") };
@@ -281,7 +335,7 @@ proptest! {
                 match rest(result) {
                     Ok(outcome) => break outcome,
                     Err(run) => {
-                        finished = store.history(run).await.unwrap().iter().filter_map(place).collect();
+                        finished = store.history(run).await.unwrap().entries.iter().filter_map(place).collect();
                         store.left.store(breaks.next().unwrap_or(u32::MAX), Ordering::Relaxed);
                         let again = Arc::clone(&graph);
                         result = engine.resume(run, |_| Ok(again), options()).await;

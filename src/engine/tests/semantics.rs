@@ -82,7 +82,7 @@ async fn fan_outs_over_nothing_and_over_one() {
             .await
             .unwrap();
         assert_eq!((&done.state["out"], &done.state["log"]), (&out, &json!(["after"])), "{list}");
-        assert_eq!(store.history(done.run).await.unwrap().len(), 2, "one entry a superstep");
+        assert_eq!(store.history(done.run).await.unwrap().entries.len(), 2, "one entry a superstep");
     }
     let (engine, _) = engine(registry(&Trace::default()));
     let graph = GraphBuilder::new("none")

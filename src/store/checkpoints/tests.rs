@@ -98,7 +98,7 @@ async fn a_run_is_read_back_as_it_was_written() {
         assert_eq!((record.summary.status, record.summary.steps), (RunStatus::Done, 3));
         assert_eq!(record.entries.len(), 3);
         assert_eq!(record.entries[0].entry.body, r#"{"w":[["n",2],["log","xxx"]],"next":["count"]}"#);
-        assert_eq!(store.history(done.run).await.unwrap(), record.entries);
+        assert_eq!(store.history(done.run).await.unwrap().entries, record.entries);
         let engine = engine_of(&store);
         let again = engine.resume(done.run, |_| Ok(counter(4, durability)), RunOptions::default());
         assert_eq!(again.await.unwrap(), done);
@@ -149,6 +149,9 @@ async fn a_claim_holds_while_its_process_lives_and_not_longer() {
         definition: Definition::of(&graph, Arc::default()),
         input: Map::new(),
         durability: Durability::Crash,
+        parent: None,
+        forked_from: None,
+        snapshot: None,
     };
     store.create(&claim, new.clone()).await.unwrap();
     let second = Claim::new(run);
@@ -196,6 +199,9 @@ async fn a_run_that_was_taken_over_can_store_nothing_more() {
         definition: Definition::of(&graph, Arc::default()),
         input: Map::new(),
         durability: Durability::Crash,
+        parent: None,
+        forked_from: None,
+        snapshot: None,
     };
     store.create(&claim, new).await.unwrap();
     // As if this process had slept past its lease: somebody else takes the run and finishes it.
@@ -203,17 +209,18 @@ async fn a_run_that_was_taken_over_can_store_nothing_more() {
     let done =
         engine_of(&world.store()).resume(claim.run, |_| Ok(graph), RunOptions::default()).await.unwrap();
     assert_eq!(done.steps, 3);
-    let entry = store.history(claim.run).await.unwrap().remove(0).entry;
+    let entry = store.history(claim.run).await.unwrap().entries.remove(0).entry;
     let batch = Batch {
         first_seq: 0,
         entries: vec![entry],
         snapshot: None,
         finish: None,
+        definition: None,
         durability: Durability::Crash,
     };
     let fault = store.append(&claim, batch).await.unwrap_err();
     assert_eq!(fault.kind, CheckpointErrorKind::Lost);
-    assert_eq!(store.history(claim.run).await.unwrap().len(), 3);
+    assert_eq!(store.history(claim.run).await.unwrap().entries.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -288,7 +295,7 @@ async fn a_fan_out_stores_each_result_once() {
     let given: Map<_, _> = [("list".to_owned(), json!(list))].into_iter().collect();
     let done = engine.run(graph, given, RunOptions::default()).await.unwrap();
     assert_eq!(done.state["out"].as_array().unwrap().len(), 200);
-    let stored = store.history(done.run).await.unwrap();
+    let stored = store.history(done.run).await.unwrap().entries;
     let tasks = stored.iter().filter(|stored| stored.entry.kind == EntryKind::Task).count();
     assert_eq!((tasks, stored.len()), (200, 201));
     let whole: String = stored.iter().map(|stored| stored.entry.body.as_str()).collect();

@@ -3,19 +3,20 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Statement, params};
+use rusqlite::{Connection, ErrorCode, Statement, params};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::owner::Owner;
-use super::{entry_id, read};
 use crate::clock::SharedClock;
-use crate::engine::{Batch, CheckpointError, CheckpointErrorKind, Claim, EntryKind, NewRun, RunStatus};
+use crate::engine::{
+    Batch, CheckpointError, CheckpointErrorKind, Claim, Digest, EffectRecord, GateAnswer, NewRun, Prune,
+};
 use crate::graph::Durability;
+use crate::id::RunId;
 
 /// Most requests in one transaction.
 const GROUP: usize = 1024;
@@ -40,6 +41,11 @@ pub(super) enum Op {
     Claim { claim: Claim },
     Append { claim: Claim, batch: Batch },
     Release { claim: Claim },
+    Answer { run: RunId, answer: GateAnswer },
+    Effect { effect: EffectRecord },
+    Cache { run: RunId, key: Digest, body: String, until_ms: i64 },
+    Hold { run: RunId, reason: Option<String> },
+    Prune { run: RunId, what: Prune },
 }
 
 /// A question and where its answer goes.
@@ -50,12 +56,13 @@ pub(super) struct Request {
 }
 
 /// The statements of every step, prepared once.
-struct Statements<'c> {
+pub(super) struct Statements<'c> {
     begin: Statement<'c>,
     commit: Statement<'c>,
-    entry: Statement<'c>,
-    snapshot: Statement<'c>,
-    finish: Statement<'c>,
+    pub(super) owned: Statement<'c>,
+    pub(super) entry: Statement<'c>,
+    pub(super) snapshot: Statement<'c>,
+    pub(super) finish: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -63,13 +70,15 @@ impl<'c> Statements<'c> {
         Ok(Self {
             begin: connection.prepare("BEGIN IMMEDIATE")?,
             commit: connection.prepare("COMMIT")?,
+            owned: connection.prepare("SELECT 1 FROM runs WHERE no = ? AND owner_token = ?")?,
             entry: connection.prepare(
-                "INSERT INTO entries (id, kind, step, node, item, at_ms, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO entries (id, kind, step, node, item, at_ms, body, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             )?,
             snapshot: connection
-                .prepare("INSERT OR REPLACE INTO snapshots (run, seq, body) VALUES (?, ?, ?)")?,
+                .prepare("INSERT OR REPLACE INTO snapshots (run, seq, body, chain) VALUES (?, ?, ?, ?)")?,
             finish: connection.prepare(
-                "UPDATE runs SET status = ?2, error = ?3, updated_ms = ?4, owner_token = NULL WHERE no = ?1",
+                "UPDATE runs SET status = ?2, error = ?3, seal = ?4, updated_ms = ?5, owner_token = NULL
+                WHERE no = ?1",
             )?,
         })
     }
@@ -80,6 +89,7 @@ pub(super) struct Settings {
     pub(super) path: PathBuf,
     pub(super) clock: SharedClock,
     pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) synced_us: Arc<AtomicU32>,
     pub(super) spins: u32,
 }
 
@@ -89,7 +99,7 @@ pub(super) fn run(connection: &Connection, settings: Settings, requests: &Receiv
         Ok(statements) => Writer::new(connection, statements, settings).run(requests),
         Err(error) => {
             for request in requests {
-                let (run, kind) = (request.op.claim().run, CheckpointErrorKind::Storage(error.to_string()));
+                let (run, kind) = (request.op.run(), CheckpointErrorKind::Storage(error.to_string()));
                 if let Some(reply) = request.reply {
                     drop(reply.send(Err(CheckpointError { run, kind })));
                 }
@@ -98,17 +108,28 @@ pub(super) fn run(connection: &Connection, settings: Settings, requests: &Receiv
     }
 }
 
-struct Writer<'c> {
+/// A claim that the store has given out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) token: Uuid,
+    /// The run's number.
+    pub(super) no: i64,
+    /// Number of its next entry.
+    pub(super) next_seq: u32,
+    pub(super) durability: Durability,
+}
+
+pub(super) struct Writer<'c> {
     path: PathBuf,
-    connection: &'c Connection,
-    statements: Statements<'c>,
+    pub(super) connection: &'c Connection,
+    pub(super) statements: Statements<'c>,
     clock: SharedClock,
     waiting: Arc<AtomicUsize>,
+    synced_us: Arc<AtomicU32>,
     spins: u32,
-    /// Claims that this store has given out, with the number of their run.
-    held: HashMap<Uuid, i64>,
+    held: HashMap<RunId, Held>,
     /// What `held` said before the changes of the present transaction.
-    undo: Vec<(Uuid, Option<i64>)>,
+    undo: Vec<(RunId, Option<Held>)>,
     /// When the claims were last renewed, by the wall clock: it also runs while the machine sleeps.
     renewed_ms: i64,
     /// Whether commits wait for the disk at present.
@@ -118,11 +139,11 @@ struct Writer<'c> {
 }
 
 /// What went wrong with a whole transaction, or with one request in it.
-type Answer = Result<(), CheckpointErrorKind>;
+pub(super) type Answer = Result<(), CheckpointErrorKind>;
 
 impl<'c> Writer<'c> {
     fn new(connection: &'c Connection, statements: Statements<'c>, settings: Settings) -> Self {
-        let Settings { path, clock, waiting, spins } = settings;
+        let Settings { path, clock, waiting, synced_us, spins } = settings;
         let renewed_ms = clock.now().as_millisecond();
         Self {
             path,
@@ -130,6 +151,7 @@ impl<'c> Writer<'c> {
             statements,
             clock,
             waiting,
+            synced_us,
             spins,
             held: HashMap::new(),
             undo: Vec::new(),
@@ -161,8 +183,8 @@ impl<'c> Writer<'c> {
                 }
             }
         }
-        for (token, no) in std::mem::take(&mut self.held) {
-            if let Err(error) = self.release(token, no) {
+        for (run, Held { token, .. }) in std::mem::take(&mut self.held) {
+            if let Err(error) = self.release(&Claim { run, token }) {
                 tracing::warn!(path = %self.path.display(), %error, "claim not released");
             }
         }
@@ -208,7 +230,7 @@ impl<'c> Writer<'c> {
     }
 
     fn answer(&mut self, request: Request, answer: Answer) {
-        let run = request.op.claim().run;
+        let run = request.op.run();
         if let Some(reply) = request.reply {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             // Nobody to hear it: the run was given up, and its claim is released by a request of its own.
@@ -219,13 +241,13 @@ impl<'c> Writer<'c> {
     /// One transaction for all requests: the outer error undoes all of them.
     fn transaction(&mut self, group: &[Request]) -> rusqlite::Result<Vec<Answer>> {
         let idle = |request: &Request| match &request.op {
-            Op::Release { claim } => !self.held.contains_key(&claim.token),
+            Op::Release { claim } => self.held(claim).is_none(),
             _ => false,
         };
         if group.iter().all(idle) {
             return Ok(group.iter().map(|_| Ok(())).collect());
         }
-        self.sync_as(group.iter().any(|request| request.op.durability() == Durability::Power))?;
+        self.sync_as(group.iter().any(|request| self.durability(&request.op) == Durability::Power))?;
         self.statements.begin.execute([])?;
         self.undo.clear();
         let done = group
@@ -233,14 +255,18 @@ impl<'c> Writer<'c> {
             .map(|request| self.perform(&request.op))
             .collect::<rusqlite::Result<Vec<Answer>>>()
             .and_then(|answers| {
+                let before = self.clock.monotonic();
                 self.statements.commit.execute([])?;
+                if self.syncing {
+                    self.note_sync(self.clock.monotonic().saturating_sub(before));
+                }
                 Ok(answers)
             });
         if done.is_err() {
-            while let Some((token, before)) = self.undo.pop() {
+            while let Some((run, before)) = self.undo.pop() {
                 match before {
-                    Some(no) => self.held.insert(token, no),
-                    None => self.held.remove(&token),
+                    Some(held) => self.held.insert(run, held),
+                    None => self.held.remove(&run),
                 };
             }
             if !self.connection.is_autocommit()
@@ -252,6 +278,14 @@ impl<'c> Writer<'c> {
         done
     }
 
+    /// Counts a commit that waited for the disk into the average of how long they take.
+    fn note_sync(&self, took: Duration) {
+        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        let before = self.synced_us.load(Ordering::Relaxed);
+        let average = if before == 0 { took } else { before - before / 8 + took / 8 };
+        self.synced_us.store(average, Ordering::Relaxed);
+    }
+
     /// Makes commits wait for the disk, or not.
     fn sync_as(&mut self, power: bool) -> rusqlite::Result<()> {
         if power != self.syncing {
@@ -261,152 +295,34 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    fn perform(&mut self, op: &Op) -> rusqlite::Result<Answer> {
+    /// What is known of a claim, if this store gave it out and it holds.
+    pub(super) fn held(&self, claim: &Claim) -> Option<Held> {
+        self.held.get(&claim.run).filter(|held| held.token == claim.token).copied()
+    }
+
+    /// Notes that a run's claim is held, or no longer, in a way that a failed transaction can undo.
+    pub(super) fn hold(&mut self, run: RunId, held: Option<Held>) {
+        let before = match held {
+            Some(held) => self.held.insert(run, held),
+            None => self.held.remove(&run),
+        };
+        self.undo.push((run, before));
+    }
+
+    /// What a request must survive once it is answered.
+    fn durability(&self, op: &Op) -> Durability {
         match op {
-            Op::Create { claim, run } => self.create(claim, run),
-            Op::Claim { claim } => self.claim(claim),
-            Op::Append { claim, batch } => self.append(claim, batch),
-            Op::Release { claim } => match self.held.get(&claim.token) {
-                Some(no) => self.release(claim.token, *no).map(Ok),
-                None => Ok(Ok(())),
-            },
+            Op::Create { run, .. } => run.durability,
+            Op::Append { batch, .. } => batch.durability,
+            // What a person said, and what was done to the world outside by a run that nothing else is known of.
+            Op::Answer { .. } => Durability::Power,
+            Op::Effect { effect } => {
+                self.held.get(&effect.run).map_or(Durability::Power, |held| held.durability)
+            }
+            Op::Claim { .. } | Op::Release { .. } | Op::Cache { .. } | Op::Hold { .. } | Op::Prune { .. } => {
+                Durability::Crash
+            }
         }
-    }
-
-    fn create(&mut self, claim: &Claim, run: &NewRun) -> rusqlite::Result<Answer> {
-        let definition = &run.definition;
-        let as_json = |value: Result<String, serde_json::Error>| {
-            value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
-        };
-        let prompts = as_json(serde_json::to_string(&*definition.prompts))?;
-        let known: Option<i64> = self
-            .connection
-            .prepare(
-                "SELECT no FROM definitions WHERE hash = ? AND graph = ? AND version = ? AND source = ? AND prompts = ?",
-            )?
-            .query_row(
-                params![definition.hash, definition.graph, definition.version, &*definition.source, prompts],
-                |row| row.get(0),
-            )
-            .optional()?;
-        let definition_no = if let Some(no) = known {
-            no
-        } else {
-            let insert =
-                "INSERT INTO definitions (hash, graph, version, source, prompts) VALUES (?, ?, ?, ?, ?)";
-            self.connection.execute(
-                insert,
-                params![definition.hash, definition.graph, definition.version, &*definition.source, prompts],
-            )?;
-            self.connection.last_insert_rowid()
-        };
-        let (owner, now) = (Owner::this(), self.now_ms());
-        let inserted = self
-            .connection
-            .prepare(
-                "INSERT INTO runs (id, definition, input, durability, status, created_ms, updated_ms, owner_token,
-                    owner_host, owner_pid, owner_start, lease_until_ms)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING",
-            )?
-            .execute(params![
-                run.run.to_string(),
-                definition_no,
-                as_json(serde_json::to_string(&run.input))?,
-                read::durability_name(run.durability),
-                RunStatus::Running.as_str(),
-                now,
-                claim.token.to_string(),
-                owner.host,
-                owner.pid,
-                owner.start.cast_signed(),
-                lease_end(now),
-            ])?;
-        if inserted == 0 {
-            return Ok(Err(CheckpointErrorKind::Exists));
-        }
-        self.hold(claim.token, Some(self.connection.last_insert_rowid()));
-        Ok(Ok(()))
-    }
-
-    fn claim(&mut self, claim: &Claim) -> rusqlite::Result<Answer> {
-        let now = self.now_ms();
-        let found = self
-            .connection
-            .prepare(
-                "SELECT no, owner_token, owner_host, owner_pid, owner_start, lease_until_ms FROM runs WHERE id = ?",
-            )?
-            .query_row([claim.run.to_string()], |row| Ok((row.get(0)?, read::holder(row, 1)?)))
-            .optional()?;
-        let Some((no, holder)) = found else { return Ok(Err(CheckpointErrorKind::NotFound)) };
-        if let Some(holder) = holder
-            && holder.is_live(now)
-        {
-            return Ok(Err(CheckpointErrorKind::Held(holder.owner.describe())));
-        }
-        let owner = Owner::this();
-        self.connection
-            .prepare(
-                "UPDATE runs SET owner_token = ?2, owner_host = ?3, owner_pid = ?4, owner_start = ?5,
-                    lease_until_ms = ?6, updated_ms = ?7,
-                    error = iif(status = 'done', error, NULL), status = iif(status = 'done', status, 'running')
-                WHERE no = ?1",
-            )?
-            .execute(params![
-                no,
-                claim.token.to_string(),
-                owner.host,
-                owner.pid,
-                owner.start.cast_signed(),
-                lease_end(now),
-                now,
-            ])?;
-        self.hold(claim.token, Some(no));
-        Ok(Ok(()))
-    }
-
-    fn append(&mut self, claim: &Claim, batch: &Batch) -> rusqlite::Result<Answer> {
-        let Some(&no) = self.held.get(&claim.token) else { return Ok(Err(CheckpointErrorKind::Lost)) };
-        let now = self.now_ms();
-        for (seq, entry) in (batch.first_seq..).zip(&batch.entries) {
-            let kind = match entry.kind {
-                EntryKind::Step => 0,
-                EntryKind::Task => 1,
-            };
-            self.statements.entry.execute(params![
-                entry_id(no, seq),
-                kind,
-                entry.step,
-                entry.node.as_deref(),
-                entry.item,
-                now,
-                entry.body
-            ])?;
-        }
-        if let Some(snapshot) = &batch.snapshot {
-            self.statements.snapshot.execute(params![no, snapshot.seq, snapshot.body])?;
-        }
-        if let Some(finish) = &batch.finish {
-            self.statements.finish.execute(params![no, finish.status.as_str(), finish.error, now])?;
-            self.hold(claim.token, None);
-        }
-        Ok(Ok(()))
-    }
-
-    fn release(&mut self, token: Uuid, no: i64) -> rusqlite::Result<()> {
-        self.connection
-            .prepare("UPDATE runs SET owner_token = NULL WHERE no = ? AND owner_token = ?")?
-            .execute(params![no, token.to_string()])?;
-        self.hold(token, None);
-        Ok(())
-    }
-
-    /// Notes that a claim is held, or no longer, in a way that a failed transaction can undo.
-    fn hold(&mut self, token: Uuid, no: Option<i64>) {
-        let before = match no {
-            Some(no) => self.held.insert(token, no),
-            None => self.held.remove(&token),
-        };
-        self.undo.push((token, before));
     }
 
     /// Renews the leases of all claims. A claim that somebody else has taken, while this process slept, is no
@@ -418,14 +334,14 @@ impl<'c> Writer<'c> {
             return;
         }
         self.renewed_ms = now;
-        let tokens: Vec<(Uuid, i64)> = self.held.iter().map(|(token, no)| (*token, *no)).collect();
-        for (token, no) in tokens {
+        let held: Vec<(RunId, Held)> = self.held.iter().map(|(run, held)| (*run, *held)).collect();
+        for (run, Held { token, no, .. }) in held {
             let renewed = self
                 .connection
-                .prepare("UPDATE runs SET lease_until_ms = ?3 WHERE no = ?1 AND owner_token = ?2")
+                .prepare_cached("UPDATE runs SET lease_until_ms = ?3 WHERE no = ?1 AND owner_token = ?2")
                 .and_then(|mut update| update.execute(params![no, token.to_string(), lease_end(now)]));
             match renewed {
-                Ok(0) => drop(self.held.remove(&token)),
+                Ok(0) => drop(self.held.remove(&run)),
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(path = %self.path.display(), %error, "lease of a run not renewed");
@@ -445,18 +361,23 @@ impl<'c> Writer<'c> {
         self.pages = 0;
     }
 
-    fn now_ms(&self) -> i64 {
+    pub(super) fn now_ms(&self) -> i64 {
         self.clock.now().as_millisecond()
     }
 }
 
 impl Op {
-    fn claim(&self) -> &Claim {
+    fn run(&self) -> RunId {
         match self {
             Self::Create { claim, .. }
             | Self::Claim { claim }
             | Self::Append { claim, .. }
-            | Self::Release { claim } => claim,
+            | Self::Release { claim } => claim.run,
+            Self::Effect { effect } => effect.run,
+            Self::Answer { run, .. }
+            | Self::Cache { run, .. }
+            | Self::Hold { run, .. }
+            | Self::Prune { run, .. } => *run,
         }
     }
 
@@ -471,17 +392,10 @@ impl Op {
             _ => 2,
         }
     }
-
-    fn durability(&self) -> Durability {
-        match self {
-            Self::Create { run, .. } => run.durability,
-            Self::Append { batch, .. } => batch.durability,
-            Self::Claim { .. } | Self::Release { .. } => Durability::Crash,
-        }
-    }
 }
 
-fn lease_end(now_ms: i64) -> i64 {
+/// When a claim that is renewed now lapses.
+pub(super) fn lease_end(now_ms: i64) -> i64 {
     now_ms.saturating_add(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX))
 }
 

@@ -125,7 +125,7 @@ async fn a_list_leaves_out_what_the_filter_does(bench: Bench) {
         let parent = runs.first().copied().filter(|_| at == 3);
         let graph = if at % 2 == 0 { "even" } else { "odd" };
         let definition = Definition { graph: graph.to_owned(), ..definition(graph) };
-        let claim = bench.begin(NewRun { parent, definition, ..new_run(run) }).await;
+        let claim = bench.begin(NewRun { definition, parent, ..new_run(run) }).await;
         match status {
             Some(status) => store.append(&claim, finish(0, status)).await.unwrap(),
             None if at == 0 => bench.let_go(&claim),

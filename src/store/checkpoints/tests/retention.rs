@@ -240,7 +240,7 @@ async fn nothing_is_left_of_the_last_run_and_its_room_is_used_again() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_pruned_run_ends_as_one_that_was_not(stops in proptest::collection::vec(1..40_u32, 1..4)) {

@@ -182,7 +182,7 @@ impl Engine {
         Ok(gates::views(self.codec(&graph, run), &at))
     }
 
-    fn read_position(
+    pub(crate) fn read_position(
         &self,
         record: &RunRecord,
         read: &Read<'_>,

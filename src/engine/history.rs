@@ -1,17 +1,20 @@
 //! What a run did, step by step; its state at any of them.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::codec::{BodyIn, MASK, WriteIn, is_sealed};
+use super::change::Read;
+use super::codec::{BodyIn, Codec, MASK, WriteIn, is_sealed};
 use super::meter::Usage;
 use super::position::Position;
-use super::replay;
 use super::{
-    CheckpointError, CheckpointErrorKind, Engine, EngineErrorKind, EntryKind, Failure, GateAnswer, History,
-    RunRecord, StoredEntry,
+    CheckpointError, CheckpointErrorKind, Engine, EngineError, EngineErrorKind, EntryKind, Failure,
+    GateAnswer, GateView, History, RunRecord, StoredEntry,
 };
-use crate::graph::Graph;
+use super::{gates, replay};
+use crate::graph::{Graph, NodeIdx};
 use crate::id::RunId;
 
 /// A superstep in a run's history.
@@ -26,6 +29,9 @@ pub struct StepRecord {
     /// What it is, where it is no superstep: `edit`, `upgrade` or `finally`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'static str>,
+    /// The versions of the graph before and after an upgrade.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub versions: Option<(u32, u32)>,
     /// Its tasks, by node name and item.
     pub tasks: Vec<TaskRecord>,
     /// Failures that stopped the run here.
@@ -74,6 +80,25 @@ pub struct Difference {
     pub after: Option<Value>,
 }
 
+/// Where a run stands now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stand {
+    /// The superstep that comes next: as many are finished.
+    pub step: u32,
+    /// The state, by channel name; secrets masked.
+    pub state: Map<String, Value>,
+    /// What it has used, over all its parts.
+    pub used: Usage,
+    /// Time it has taken.
+    pub elapsed: Duration,
+    /// The nodes that are to run next.
+    pub next: Vec<String>,
+    /// Joins and deferred nodes that wait.
+    pub waiting: Vec<String>,
+    /// Its own gates that wait for an answer.
+    pub gates: Vec<GateView>,
+}
+
 /// The supersteps that a log tells of.
 pub(crate) fn steps(log: Vec<StoredEntry>) -> Result<Vec<StepRecord>, String> {
     let mut steps: Vec<StepRecord> = Vec::new();
@@ -116,6 +141,7 @@ pub(crate) fn steps(log: Vec<StoredEntry>) -> Result<Vec<StepRecord>, String> {
                     step: entry.step,
                     at_ms,
                     kind: Some("upgrade"),
+                    versions: versions(&entry.body),
                     ..StepRecord::default()
                 });
             }
@@ -152,6 +178,22 @@ pub(crate) fn steps(log: Vec<StoredEntry>) -> Result<Vec<StepRecord>, String> {
     Ok(steps)
 }
 
+/// A state by channel name, secrets masked.
+fn shown(codec: Codec<'_>, graph: &Graph, at: &Position) -> Map<String, Value> {
+    let shown = at.state.iter(graph).map(|(channel, value)| {
+        let name = &graph.channel(channel).name;
+        (name.clone(), codec.shown(name, value.clone()))
+    });
+    shown.collect()
+}
+
+/// The versions that the body of an upgrade names.
+fn versions(body: &str) -> Option<(u32, u32)> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    let version = |side: &str| u32::try_from(body.get(side)?.get("version")?.as_u64()?).ok();
+    version("from").zip(version("to"))
+}
+
 fn task(node: String, item: Option<u32>, body: BodyIn) -> TaskRecord {
     let attempts = if body.cached { 0 } else { body.attempts };
     let used = super::codec::usage_back(body.usage);
@@ -177,6 +219,26 @@ impl Engine {
         steps(log.entries).map_err(|why| CheckpointError { run, kind: CheckpointErrorKind::Unreadable(why) })
     }
 
+    /// Where a run stands now.
+    ///
+    /// # Errors
+    /// Where the run is not stored, or its definition cannot be read.
+    pub async fn stand(&self, run: RunId, read: &Read<'_>) -> Result<Stand, EngineError> {
+        let record = self.load(run).await.map_err(|error| EngineErrorKind::from(error).of(run, ""))?;
+        let (graph, at) = self.read_position(&record, read)?;
+        let codec = self.codec(&graph, run);
+        let name = |node: NodeIdx| graph.node(node).name.clone();
+        Ok(Stand {
+            step: at.step,
+            state: shown(codec, &graph, &at),
+            used: at.used.run,
+            elapsed: at.elapsed,
+            next: at.frontier.iter().map(|ready| name(ready.node)).collect(),
+            waiting: at.waiting.iter().map(|waiting| name(waiting.node)).collect(),
+            gates: gates::views(codec, &at),
+        })
+    }
+
     /// The state before superstep `step`, secrets masked: 0 is the beginning, the number of finished supersteps the end.
     /// `graph` is the run's own at that time.
     ///
@@ -189,12 +251,7 @@ impl Engine {
         step: u32,
     ) -> Result<Map<String, Value>, EngineErrorKind> {
         let at = self.position_at(run, graph, step).await?;
-        let codec = self.codec(graph, run);
-        let shown = at.state.iter(graph).map(|(channel, value)| {
-            let name = &graph.channel(channel).name;
-            (name.clone(), codec.shown(name, value.clone()))
-        });
-        Ok(shown.collect())
+        Ok(shown(self.codec(graph, run), graph, &at))
     }
 
     /// What differs between the states before two supersteps.

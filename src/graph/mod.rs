@@ -30,6 +30,7 @@ pub use checked::{
     Trust,
 };
 pub use codes::{CODES, CodeInfo, explain};
+pub use document::duration;
 pub use draw::{Format, draw};
 pub use expr::{Expr, ExprError};
 pub use fault::{Fault, FaultReport, Faults, Label, Level, RelatedPlace};

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::args::{Format, Global};
 use super::failure::{self, Failure, Outcome};
-use super::printer::{self, Page, bold, count};
+use super::printer::{self, Page, bold, count, dim};
 use super::world::{dry_host, workflow_failure};
+use crate::graph::Graph;
 use crate::text;
 use crate::workflow::{Rehearsal, Script, rehearse};
 
@@ -31,7 +32,7 @@ pub(super) async fn run(
     let played = rehearse(&graph, &script, input, None).await;
     match format {
         Format::Json => printer::json(&json!({ "version": 1, "graph": graph.name, "dry": played }))?,
-        Format::Table => printer::data(shown(&graph.name, &played))?,
+        Format::Table => printer::data(shown(&graph, &played))?,
     }
     Ok(match played.outcome.as_str() {
         "done" => failure::DONE,
@@ -53,7 +54,7 @@ fn script(path: &Path) -> Result<Script, Failure> {
     read.map_err(|error| Failure::Usage(format!("--stub: {name}: {error}")))
 }
 
-fn shown(graph: &str, played: &Rehearsal) -> String {
+fn shown(graph: &Graph, played: &Rehearsal) -> String {
     let path: Vec<String> = played
         .path
         .iter()
@@ -66,7 +67,7 @@ fn shown(graph: &str, played: &Rehearsal) -> String {
     let mut lines = vec![
         format!(
             "{}  {} after {}; nothing was done or stored",
-            bold(format!("dry run of {graph}")),
+            bold(format!("dry run of {}", graph.name)),
             text::bounded(&text::plain(&played.outcome), 400),
             count(played.path.len() as u64, "superstep")
         ),
@@ -80,5 +81,15 @@ fn shown(graph: &str, played: &Rehearsal) -> String {
         lines.push(format!("\n{table}\n"));
     }
     lines.extend(printer::channels(&played.state, 2));
+    let gate = played
+        .turns
+        .iter()
+        .rev()
+        .flat_map(|turn| &turn.to)
+        .chain([&graph.node(graph.start).name])
+        .find(|name| graph.node_named(name).is_some_and(|node| graph.node(node).is_gate()));
+    if let (Some(gate), "waiting") = (gate, played.outcome.as_str()) {
+        lines.push(dim(format!("To go on from there, say in --stub: answer.{gate} = [\"…\"]")));
+    }
     lines.join("\n")
 }

@@ -34,12 +34,9 @@ pub(super) async fn history(global: &Global, run: &str, view: &View) -> Outcome 
 }
 
 fn as_json(record: &RunRecord, steps: &[StepRecord], stand: Option<&Stand>) -> Value {
+    let write = |(channel, value): &(String, Value)| json!({ "channel": channel, "value": value });
     let task = |task: &TaskRecord| {
-        let writes: Vec<_> = task
-            .writes
-            .iter()
-            .map(|(channel, value)| json!({ "channel": channel, "value": value }))
-            .collect();
+        let writes: Vec<_> = task.writes.iter().map(write).collect();
         json!({ "node": task.node, "item": task.item, "attempts": task.attempts, "cached": task.attempts == 0,
             "writes": writes, "failure": task.failure, "used": printer::used_json(task.used) })
     };
@@ -49,7 +46,8 @@ fn as_json(record: &RunRecord, steps: &[StepRecord], stand: Option<&Stand>) -> V
         json!({ "step": step.step, "at": time(step.at_ms), "finished": step.finished,
             "kind": step.kind.unwrap_or("superstep"), "tasks": step.tasks.iter().map(task).collect::<Vec<_>>(),
             "failures": failures, "answer": step.answer, "next": step.next, "waiting": step.waiting,
-            "gates": step.gates, "versions": step.versions })
+            "gates": step.gates, "versions": step.versions,
+            "edits": step.edits.iter().map(write).collect::<Vec<_>>() })
     };
     json!({ "version": 1, "run_id": record.summary.run, "graph": record.definition.graph,
         "status": status(&record.summary), "input": record.input,
@@ -83,11 +81,9 @@ fn as_text(record: &RunRecord, steps: &[StepRecord], stand: Option<&Stand>) -> S
     for step in steps {
         lines.extend(step_lines(step));
     }
-    if let Some(stand) = stand {
-        let used = printer::used(stand.used);
-        let tasks = count(stand.used.tasks, "task");
-        let parts = [tasks, used].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
-        lines.push(dim(format!("used {}", parts.join(", "))));
+    let used = stand.map(|stand| printer::used(stand.used)).unwrap_or_default();
+    if !used.is_empty() {
+        lines.push(dim(format!("used {used}")));
     }
     lines.join("\n")
 }
@@ -107,20 +103,15 @@ fn step_lines(step: &StepRecord) -> Vec<String> {
     }
     let fanned = step.tasks.iter().filter(|task| task.item.is_some()).count();
     let shown = if fanned > MOST_ITEMS { 3 } else { usize::MAX };
-    let written = step.kind == Some("edit");
     for (index, task) in step.tasks.iter().enumerate() {
         // Of many items only the first are shown, but every failure.
         if index >= shown && task.failure.is_none() {
             continue;
         }
-        if !written || !task.node.is_empty() {
-            lines.push(task_line(task));
-        }
-        for (channel, value) in &task.writes {
-            let channel = text::plain(channel);
-            lines.push(format!("      {channel} = {}", printer::value(value, 9 + channel.len())));
-        }
+        lines.push(task_line(task));
+        lines.extend(task.writes.iter().map(write_line));
     }
+    lines.extend(step.edits.iter().map(write_line));
     let failed = step.tasks.iter().skip(shown).filter(|task| task.failure.is_some()).count();
     if step.tasks.len() > shown.saturating_add(failed) {
         let more = (step.tasks.len() - shown - failed) as u64;
@@ -137,6 +128,11 @@ fn step_lines(step: &StepRecord) -> Vec<String> {
         lines.push(printer::fold(&format!("    → {next}"), "      "));
     }
     lines
+}
+
+fn write_line((channel, value): &(String, Value)) -> String {
+    let channel = text::plain(channel);
+    format!("      {channel} = {}", printer::value(value, 9 + channel.len()))
 }
 
 fn task_line(task: &TaskRecord) -> String {

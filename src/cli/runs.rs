@@ -51,7 +51,7 @@ pub(super) async fn list(global: &Global, limit: u32, view: &View) -> Outcome {
 pub(super) fn note(run: &RunSummary) -> String {
     let mut parts = Vec::new();
     parts.extend(run.held.as_ref().map(|reason| format!("held: {reason}")));
-    parts.extend(run.forked_from.map(|(from, step)| format!("fork of {} at step {step}", short_run(from))));
+    parts.extend(run.forked_from.map(|(from, step)| format!("fork of {}@{step}", short_run(from))));
     parts.extend(run.error.clone().filter(|_| run.status != RunStatus::Waiting));
     parts.join("; ")
 }

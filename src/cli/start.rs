@@ -13,7 +13,6 @@ use super::{gates, patrol};
 use crate::engine::{self, EngineErrorKind, InterruptCause, RunOutcome};
 use crate::id::RunId;
 use crate::supervise::Shutdown;
-use crate::text;
 use crate::workflow::WorkflowError;
 
 /// Runs a graph.
@@ -150,9 +149,14 @@ fn lines(world: &World, outcome: &RunOutcome, open: &[gates::Open]) -> Vec<Strin
         engine::Outcome::Interrupted(_) => "stopped after",
     };
     let mut lines = vec![format!("{}  {how} {steps}{used}", bold(format!("run {}", outcome.run)))];
-    lines.extend(printer::channels(&outcome.state, 2));
-    for gate in open {
-        lines.push(String::new());
+    // A gate says itself what is to be known for its answer.
+    if open.is_empty() {
+        lines.extend(printer::channels(&outcome.state, 2));
+    }
+    for (index, gate) in open.iter().enumerate() {
+        if index > 0 {
+            lines.push(String::new());
+        }
         lines.extend(gate.lines(world));
     }
     if matches!(outcome.status, engine::Outcome::Interrupted(cause) if cause != InterruptCause::Gate) {

@@ -37,6 +37,9 @@ pub struct StepRecord {
     /// Failures that stopped the run here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<(String, Failure)>,
+    /// Channel and value of each write of an edit that no node stands for; secrets masked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<(String, Value)>,
     /// The answer to a gate that it took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<GateAnswer>,
@@ -157,7 +160,10 @@ pub(crate) fn steps(log: Vec<StoredEntry>) -> Result<Vec<StepRecord>, String> {
                 record.answer.clone_from(&body.answer);
                 let closes = |task: &TaskRecord| body.of.as_ref().is_none_or(|of| of.contains(&task.node));
                 record.tasks = open.extract_if(.., |task| closes(task)).collect();
-                record.tasks.extend(node.map(|node| task(node, entry.item, body)));
+                match node {
+                    Some(node) => record.tasks.push(task(node, entry.item, body)),
+                    None => record.edits = written(body.writes),
+                }
                 record.tasks.sort_by(|a, b| a.node.cmp(&b.node).then(a.item.cmp(&b.item)));
                 if !open.is_empty() {
                     unfinished = Some(StepRecord {
@@ -176,6 +182,16 @@ pub(crate) fn steps(log: Vec<StoredEntry>) -> Result<Vec<StepRecord>, String> {
         steps.push(record);
     }
     Ok(steps)
+}
+
+/// Channels and values of writes, secrets masked.
+fn written(writes: Vec<WriteIn>) -> Vec<(String, Value)> {
+    let plain = |write| match write {
+        WriteIn::Plain(name, value) | WriteIn::Overwrite(name, value, _) => {
+            (name, if is_sealed(&value) { Value::String(MASK.to_owned()) } else { value })
+        }
+    };
+    writes.into_iter().map(plain).collect()
 }
 
 /// A state by channel name, secrets masked.
@@ -197,15 +213,7 @@ fn versions(body: &str) -> Option<(u32, u32)> {
 fn task(node: String, item: Option<u32>, body: BodyIn) -> TaskRecord {
     let attempts = if body.cached { 0 } else { body.attempts };
     let used = super::codec::usage_back(body.usage);
-    let writes = body
-        .writes
-        .into_iter()
-        .map(|write| match write {
-            WriteIn::Plain(name, value) | WriteIn::Overwrite(name, value, _) => {
-                (name, if is_sealed(&value) { Value::String(MASK.to_owned()) } else { value })
-            }
-        })
-        .collect();
+    let writes = written(body.writes);
     TaskRecord { node, item, attempts, writes, failure: body.failure, used }
 }
 

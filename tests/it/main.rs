@@ -3,6 +3,7 @@
 //! - `crash`: `kill -9` at any moment, then the same outcome as an unbroken run.
 //! - `docs`: the README says what is.
 //! - `examples`: the recorded examples and the real log directory of the earlier tool.
+//! - `graph_verbs`: runs looked into, answered, forked, edited, upgraded, proved and pruned from the outside.
 //! - `graphs`: graph files edited, checked, drawn, run and resumed from the outside.
 //! - `hardship`: bad settings, damaged files, folders that are none: said clearly, and nothing passes for clean.
 //! - `layers`: which room may use which.
@@ -23,6 +24,7 @@
 mod crash;
 mod docs;
 mod examples;
+mod graph_verbs;
 mod graphs;
 mod hardship;
 mod layers;

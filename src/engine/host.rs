@@ -118,6 +118,16 @@ impl Engine {
         input: Map<String, Value>,
         options: RunOptions,
     ) -> Result<RunOutcome, EngineError> {
+        self.begin(graph, input, options, None).await
+    }
+
+    async fn begin(
+        &self,
+        graph: Arc<Graph>,
+        input: Map<String, Value>,
+        options: RunOptions,
+        parent: Option<Parent>,
+    ) -> Result<RunOutcome, EngineError> {
         let run = options.run_id.unwrap_or_else(RunId::fresh);
         let name = graph.name.clone();
         let fail = |kind: EngineErrorKind| kind.of(run, &name);
@@ -127,7 +137,7 @@ impl Engine {
         let now_ms = self.inner.clock.now().as_millisecond();
         at.gates.iter_mut().for_each(|gate| gate.since_ms = now_ms);
         let texts = Arc::clone(&options.prompt_texts);
-        let shared = self.shared(run, Arc::clone(&graph), texts, &options, &at.used).map_err(fail)?;
+        let shared = self.shared(run, Arc::clone(&graph), texts, &options, parent, &at.used).map_err(fail)?;
         let log = match &self.inner.store {
             None => None,
             Some(store) => {
@@ -139,7 +149,7 @@ impl Engine {
                     definition: Definition::of(&graph, Arc::clone(&options.prompt_texts)),
                     input: codec.input(input).map_err(fail)?,
                     durability,
-                    parent: options.parent.map(|parent| parent.run),
+                    parent: parent.map(|parent| parent.run),
                     forked_from: None,
                     snapshot: None,
                 };
@@ -158,7 +168,7 @@ impl Engine {
             graph_version: graph.version,
             hash: graph.hash.as_str().into(),
         });
-        let budget = budget(&graph, &options);
+        let budget = budget(&graph, &options, parent);
         Run::new(shared, options.control, log, at, budget).finish().await
     }
 
@@ -177,6 +187,16 @@ impl Engine {
         run: RunId,
         read: impl FnOnce(&Definition) -> Result<Arc<Graph>, Box<dyn Error + Send + Sync>> + Send,
         options: RunOptions,
+    ) -> Result<RunOutcome, EngineError> {
+        self.go_on(run, read, options, None).await
+    }
+
+    async fn go_on(
+        &self,
+        run: RunId,
+        read: impl FnOnce(&Definition) -> Result<Arc<Graph>, Box<dyn Error + Send + Sync>> + Send,
+        options: RunOptions,
+        parent: Option<Parent>,
     ) -> Result<RunOutcome, EngineError> {
         let unknown = |error: CheckpointError| EngineErrorKind::from(error).of(run, "");
         let store = self.store(run).map_err(unknown)?;
@@ -202,13 +222,13 @@ impl Engine {
                 (Arc::clone(new), texts)
             }
         };
-        let shared = self.shared(run, Arc::clone(&graph), texts, &options, &at.used).map_err(fail)?;
+        let shared = self.shared(run, Arc::clone(&graph), texts, &options, parent, &at.used).map_err(fail)?;
         shared.publisher.publish(|| Event::RunResumed {
             graph: name.as_str().into(),
             step: at.step,
             finished_tasks: u32::try_from(at.done.len()).unwrap_or(u32::MAX),
         });
-        let budget = budget(&graph, &options);
+        let budget = budget(&graph, &options, parent);
         Run::new(shared, options.control, Some(log), at, budget).finish().await
     }
 
@@ -219,6 +239,7 @@ impl Engine {
         graph: Arc<Graph>,
         input: Map<String, Value>,
         options: RunOptions,
+        parent: Parent,
     ) -> Result<RunOutcome, EngineError> {
         let known = match &self.inner.store {
             None => false,
@@ -229,9 +250,9 @@ impl Engine {
             },
         };
         if known {
-            self.resume(run, |_| Ok(graph), options).await
+            self.go_on(run, |_| Ok(graph), options, Some(parent)).await
         } else {
-            self.run(graph, input, options).await
+            self.begin(graph, input, options, Some(parent)).await
         }
     }
 
@@ -342,10 +363,11 @@ impl Engine {
         graph: Arc<Graph>,
         prompts: Arc<PromptTexts>,
         options: &RunOptions,
+        parent: Option<Parent>,
         used: &Used,
     ) -> Result<Arc<Shared>, EngineErrorKind> {
         let inner = &*self.inner;
-        let meter = Meter::new(&graph, budget(&graph, options), used);
+        let meter = Meter::new(&graph, budget(&graph, options, parent), used);
         Ok(Arc::new(Shared {
             run,
             plan: Plan::bind(graph, &inner.registry, inner.prompts.as_ref())?,
@@ -367,7 +389,7 @@ impl Engine {
 const MOST_KEPT: usize = 10_000;
 
 /// What a run may use: its graph's budget, what the options set, and what is left of the run around it.
-fn budget(graph: &Graph, options: &RunOptions) -> Budget {
+fn budget(graph: &Graph, options: &RunOptions, parent: Option<Parent>) -> Budget {
     let set = options.budget;
     let mut budget = Budget {
         tokens: set.tokens.or(graph.budget.tokens),
@@ -375,7 +397,7 @@ fn budget(graph: &Graph, options: &RunOptions) -> Budget {
         wall: set.wall.or(graph.budget.wall),
         steps: set.steps.or(graph.budget.steps),
     };
-    if let Some(Parent { budget: left, .. }) = options.parent {
+    if let Some(Parent { budget: left, .. }) = parent {
         let least = |a: Option<u64>, b: Option<u64>| match (a, b) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

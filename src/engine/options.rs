@@ -88,7 +88,6 @@ pub struct RunOptions {
     pub cassette: Option<Arc<Cassette>>,
     /// The graph that a resume goes on with instead of the run's own, with the texts of its prompts in `prompt_texts`.
     pub upgrade: Option<Arc<Graph>>,
-    pub(crate) parent: Option<Parent>,
 }
 
 /// The run whose task a run is.

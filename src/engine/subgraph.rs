@@ -29,10 +29,10 @@ pub(crate) fn run(
             events: shared.publisher.sink(),
             streams: shared.publisher.streams(),
             prompt_texts: Arc::clone(&shared.prompts),
-            parent: Some(Parent { run: shared.run, budget: shared.meter.left() }),
             ..RunOptions::default()
         };
-        let result = shared.engine.run_or_resume(run, inner, input, options).await;
+        let parent = Parent { run: shared.run, budget: shared.meter.left() };
+        let result = shared.engine.run_or_resume(run, inner, input, options, parent).await;
         let outcome = match result {
             Ok(outcome) => outcome,
             Err(error) => {

@@ -12,6 +12,7 @@
 
 mod bits;
 mod condition;
+mod damage;
 mod danger;
 mod each;
 mod face;
@@ -28,6 +29,7 @@ mod policy;
 mod shape;
 mod state;
 mod trust;
+mod untrusted;
 mod usage;
 mod value;
 mod waits;
@@ -39,10 +41,10 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::codes;
-use super::fault::{Fault, position};
+use super::fault::Fault;
 use super::file::{GraphFile, RawNode};
 use super::{Catalog, Faults, Graph, NodeIdx, NodeKind, StateChannel, Type, suggest};
 use ways::{Together, Way};
@@ -51,20 +53,6 @@ use ways::{Together, Way};
 const MAX_BYTES: usize = 256 * 1024;
 /// Most nodes, and most channels.
 const MAX_MEMBERS: usize = 500;
-
-/// Faults that a syntax error elsewhere may cause; they are held back until the text can be read.
-const FOLLOW_ON: [&str; 10] = [
-    codes::MISSING_KEY,
-    codes::KIND,
-    codes::MISSING_INPUT,
-    codes::LOST_OUTPUT,
-    codes::NO_ELSE,
-    codes::PROMPT_VARIABLE,
-    codes::UNREACHABLE,
-    codes::NO_END,
-    codes::NEVER_WRITTEN,
-    codes::BAD_NEXT,
-];
 
 /// What the checks of one file share.
 pub(super) struct Scope<'a> {
@@ -97,13 +85,12 @@ impl<'a> Parts<'a> {
         nodes: &'a [node::Checked],
         edges: &'a [next::Edges],
         start: Option<usize>,
-        scope: &Scope<'_>,
     ) -> Self {
         let ways: Vec<Way> = raw
             .iter()
             .zip(nodes)
             .zip(edges)
-            .map(|((raw, node), edges)| Way::of(node.node(), scope.is_gate(raw), edges))
+            .map(|((raw, node), edges)| Way::of(raw, node.node(), edges))
             .collect();
         let together = start.map(|start| Together::of(&ways, start));
         Self { raw, nodes, edges, ways, start, together }
@@ -162,11 +149,6 @@ impl Scope<'_> {
 
     fn node_names(&self) -> impl Iterator<Item = &str> + Clone {
         self.nodes.iter().map(String::as_str)
-    }
-
-    /// Whether a node says that it is a gate.
-    fn is_gate(&self, raw: &RawNode) -> bool {
-        raw.kind.get().is_some_and(|kind| kind.get_ref() == "gate")
     }
 
     /// Where it is said that a node is sent tasks.
@@ -291,40 +273,13 @@ fn run(source: &str, catalog: &Catalog, strictness: Strictness, faults: &mut Vec
         return None;
     }
     let (document, errors) = DeTable::parse_recoverable(source);
-    let mut damage = Vec::new();
-    for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        if error.message() == "duplicate key" {
-            faults.push(duplicate(source, &document, span));
-        } else {
-            damage.push(span.clone());
-            // A multi-line string that is not closed swallows the rest of the file.
-            if error.message().contains("multi-line") {
-                damage.push(0..source.len());
-            }
-            faults.push(Fault::new(
-                codes::SYNTAX,
-                span,
-                "here",
-                error.message(),
-                "mend the text here; see https://toml.io for how values are written",
-            ));
-        }
-    }
+    let damage = damage::syntax(source, &document, &errors, faults);
     if damage.is_empty() {
         return meaning(source, &document, catalog, strictness, faults);
     }
     let mut found = Vec::new();
     meaning(source, &document, catalog, Strictness::Meaning, &mut found);
-    let lines: Vec<&str> = damage.iter().map(|span| lines_of(source, span)).collect();
-    faults.extend(found.into_iter().filter(|fault| {
-        let start = fault.start();
-        let text = fault.labels.first().and_then(|label| source.get(label.span.clone())).unwrap_or_default();
-        let name = text.trim_matches(['"', '\'']);
-        !FOLLOW_ON.contains(&fault.code)
-            && !damage.iter().any(|span| position(source, span.start).0 == position(source, start).0)
-            && !lines.iter().any(|line| !name.is_empty() && line.contains(name))
-    }));
+    faults.extend(damage::not_caused_by(&damage, source, found));
     None
 }
 
@@ -395,7 +350,7 @@ fn meaning(
             "add one: `[node.NAME]` with `task` or `prompt`",
         ));
     }
-    let parts = Parts::of(&file.nodes, &checked, &edges, guessed_start, &scope);
+    let parts = Parts::of(&file.nodes, &checked, &edges, guessed_start);
     flow::check(&parts, &scope, faults);
     waits::check(&parts, &scope, faults);
     if strictness == Strictness::Whole && parts.is_whole() {
@@ -434,14 +389,23 @@ fn meaning(
     })
 }
 
+/// Whether a node says that it is a gate.
+fn is_gate(raw: &RawNode) -> bool {
+    raw.kind.get().is_some_and(|kind| kind.get_ref() == "gate")
+}
+
 /// Which nodes are sent tasks, and whether an edge leads to them too.
 fn sent(file: &GraphFile) -> Vec<(String, Range<usize>, bool)> {
-    let sends = file.nodes.iter().flat_map(|node| node.send.get()).flat_map(|list| list.get_ref());
+    let sends = file.nodes.iter().filter_map(|node| node.send.get()).flat_map(toml::Spanned::get_ref);
     let mut out: Vec<(String, Range<usize>, bool)> = Vec::new();
+    let names = || file.nodes.iter().map(|node| node.name.get_ref().as_str());
     for name in sends {
-        if !out.iter().any(|(known, ..)| known == name.get_ref()) {
-            let also_led = file.leads_to(name.get_ref());
-            out.push((name.get_ref().clone(), name.span(), also_led));
+        let written = name.get_ref().as_str();
+        // A wrong name has its own fault, and stands for the node it may have meant.
+        let meant = names().find(|node| *node == written).or_else(|| suggest::closest(written, names()));
+        let Some(meant) = meant else { continue };
+        if !out.iter().any(|(known, ..)| known == meant) {
+            out.push((meant.to_owned(), name.span(), file.leads_to(meant)));
         }
     }
     out
@@ -449,52 +413,6 @@ fn sent(file: &GraphFile) -> Vec<(String, Range<usize>, bool)> {
 
 fn too_large(span: Range<usize>, message: String) -> Fault {
     Fault::new(codes::TOO_LARGE, span, "the file begins here", message, "split it into several graphs")
-}
-
-/// The fault of a key or table that is there twice.
-fn duplicate(source: &str, document: &Spanned<DeTable<'_>>, span: Range<usize>) -> Fault {
-    let key = source.get(span.clone()).unwrap_or_default();
-    let fault = Fault::new(
-        codes::SYNTAX,
-        span.clone(),
-        "again here",
-        format!("`{key}` is there twice"),
-        "keep one of them, or give the second another name",
-    );
-    let mut places = Vec::new();
-    key_places(document.get_ref(), key.trim_matches(['"', '\'']), &mut places);
-    places.retain(|place| place.end <= span.start);
-    match places.as_slice() {
-        [first] => fault.also(first.clone(), "first here"),
-        _ => fault,
-    }
-}
-
-fn key_places(table: &DeTable<'_>, key: &str, places: &mut Vec<Range<usize>>) {
-    for (name, value) in table {
-        if name.get_ref() == key {
-            places.push(name.span());
-        }
-        match value.get_ref() {
-            DeValue::Table(inner) => key_places(inner, key, places),
-            DeValue::Array(items) => {
-                for inner in items.iter().filter_map(|item| item.get_ref().as_table()) {
-                    key_places(inner, key, places);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The whole lines that a place touches.
-fn lines_of<'s>(source: &'s str, span: &Range<usize>) -> &'s str {
-    let start = source.floor_char_boundary(span.start);
-    let end = source.ceil_char_boundary(span.end.max(start));
-    let (before, after) = (source.get(..start).unwrap_or_default(), source.get(end..).unwrap_or_default());
-    let from = before.rfind('\n').map_or(0, |at| at + 1);
-    let to = after.find('\n').map_or(source.len(), |at| end + at);
-    source.get(from..to).unwrap_or_default()
 }
 
 /// SHA-256 over the text, and the prompts and graphs it names.

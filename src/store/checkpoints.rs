@@ -16,7 +16,7 @@ mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -42,6 +42,13 @@ use crate::id::RunId;
 /// wait for the disk.
 const SPINS: u32 = 2_000;
 
+/// How much longer it looks where the commit waits for the disk. On a quick disk waking up would take a good part
+/// of the time of such a commit.
+const DISK_FACTOR: u32 = 10;
+
+/// A disk is quick while commits that wait for it take less than this.
+const QUICK_DISK_US: u32 = 400;
+
 /// Keeps the logs of runs in a SQLite file. Several processes may use one file.
 #[derive(Debug)]
 pub struct SqliteCheckpointer {
@@ -52,6 +59,8 @@ pub struct SqliteCheckpointer {
     writer: Option<JoinHandle<()>>,
     /// Requests without an answer.
     waiting: Arc<AtomicUsize>,
+    /// About how long commits that wait for the disk took lately.
+    synced_us: Arc<AtomicU32>,
     spins: u32,
     readers: Arc<Mutex<Vec<Connection>>>,
 }
@@ -69,6 +78,7 @@ impl SqliteCheckpointer {
         // The writer folds the log itself, after it has answered; this is the limit should it fall behind.
         connection.pragma_update(None, "wal_autocheckpoint", 16_000).map_err(StoreError::at(path))?;
         let waiting = Arc::new(AtomicUsize::new(0));
+        let synced_us = Arc::new(AtomicU32::new(0));
         let (sender, receiver) = mpsc::channel();
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let spins = if cores > 1 { SPINS } else { 0 };
@@ -76,6 +86,7 @@ impl SqliteCheckpointer {
             path: path.to_owned(),
             clock: Arc::clone(&clock),
             waiting: Arc::clone(&waiting),
+            synced_us: Arc::clone(&synced_us),
             spins,
         };
         let writer = thread::Builder::new()
@@ -88,6 +99,7 @@ impl SqliteCheckpointer {
             requests: Some(sender),
             writer: Some(writer),
             waiting,
+            synced_us,
             spins,
             readers: Arc::default(),
         })
@@ -108,7 +120,14 @@ impl SqliteCheckpointer {
             return Receipt::now(Err(CheckpointError { run, kind }));
         }
         // With others waiting too, the thread has better things to do than to look.
-        let spins = if others == 0 && durability != Durability::Power { self.spins } else { 0 };
+        let spins = match durability {
+            _ if others > 0 => 0,
+            Durability::Crash | Durability::Exit => self.spins,
+            Durability::Power if self.synced_us.load(Ordering::Relaxed) < QUICK_DISK_US => {
+                self.spins.saturating_mul(DISK_FACTOR)
+            }
+            Durability::Power => 0,
+        };
         Receipt::later(run, answer, spins)
     }
 

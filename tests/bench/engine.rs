@@ -7,8 +7,9 @@
 use std::error::Error;
 use std::fs;
 use std::hint::black_box;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use sentrix::clock::{self, Clock as _, SystemClock};
 use sentrix::engine::{
     Ctx, Engine, EngineErrorKind, GraphBuilder, NodeBuilder, NodeError, Registry, RunEvent, RunOptions,
 };
-use sentrix::graph::{Durability, Graph, Reducer};
+use sentrix::graph::{self, Durability, Graph, Reducer};
 use sentrix::id::RunId;
 use sentrix::store::SqliteCheckpointer;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,8 @@ use serde_json::{Map, Value, json};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const CASES: [&str; 13] = [
+const CASES: [&str; 15] = [
+    "start",
     "step_memory",
     "step_memory_events",
     "step_crash",
@@ -39,7 +41,22 @@ const CASES: [&str; 13] = [
     "resume_10000",
     "concurrent_crash",
     "concurrent_power",
+    "processes_crash",
 ];
+
+/// First arguments of the processes that a case starts of this very program.
+const STARTED: &str = "started";
+const WRITER: &str = "writer";
+
+/// How often `start` is measured; the middle one counts.
+const STARTS: usize = 9;
+
+/// Processes of `processes_crash`, and the runs of each.
+const PROCESSES: u32 = 4;
+const RUNS: u32 = 25;
+
+/// Supersteps of each of many runs.
+const STEPS: u32 = 20;
 
 #[derive(Deserialize, JsonSchema)]
 struct Number {
@@ -128,6 +145,83 @@ async fn go(
     }
 }
 
+/// The text of a graph of twenty nodes whose runs end after two.
+fn twenty() -> String {
+    let mut text = "[graph]
+name = \"twenty\"
+version = 1
+description = \"A chain that is left early\"
+start = \"n1\"
+max_steps = 40
+
+[defaults]
+timeout = \"60s\"
+retry = { attempts = 2, on = [\"transient\"] }
+
+[state]
+n = { type = \"int\", default = 0 }
+"
+    .to_owned();
+    for node in 1..20 {
+        let next =
+            format!("[{{ if = \"n == {node} and n != 2\", to = \"n{}\" }}, {{ else = \"end\" }}]", node + 1);
+        text.push_str(&format!(
+            "\n[node.n{node}]\ntask = \"add\"\ndescription = \"Adds one\"\nnext = {next}\n"
+        ));
+    }
+    text.push_str("\n[node.n20]\ntask = \"add\"\ndescription = \"Adds one\"\n");
+    text
+}
+
+/// What the process of `start` does: reads and checks a graph, and runs two of its steps.
+async fn started() -> Outcome<()> {
+    let registry = registry();
+    let graph = graph::check("twenty.toml", &twenty(), &registry.catalog())
+        .map_err(|faults| format!("{faults:?}"))?;
+    let engine = Engine::builder().registry(registry).build();
+    let done = engine.run(Arc::new(graph), Map::new(), RunOptions::default()).await?;
+    if done.steps != 2 {
+        return Err(format!("{} supersteps instead of 2", done.steps).into());
+    }
+    println!("{}", peak_rss_kb());
+    Ok(())
+}
+
+/// What a process of `processes_crash` does: says that it is ready, waits for a line, and runs.
+async fn writer(path: &Path) -> Outcome<()> {
+    let engine = stored(path)?;
+    let graph = ring(STEPS, Durability::Crash)?;
+    println!("ready");
+    std::io::stdin().read_line(&mut String::new())?;
+    many(&engine, &graph, RUNS).await?;
+    println!("done");
+    Ok(())
+}
+
+/// Runs a graph many times at once.
+async fn many(engine: &Engine, graph: &Arc<Graph>, count: u32) -> Outcome<()> {
+    let mut runs = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let (engine, graph) = (engine.clone(), Arc::clone(graph));
+        runs.spawn(async move {
+            let run = go(&engine, graph, Map::new(), RunOptions::default()).await;
+            run.map_err(|error| error.to_string())
+        });
+    }
+    while let Some(run) = runs.join_next().await {
+        run??;
+    }
+    Ok(())
+}
+
+/// A process of this very program that is talked to.
+fn child(arguments: &[&str]) -> Outcome<(Child, impl FnMut() -> Outcome<String> + use<>)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut said = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+    Ok((child, move || Ok(said.next().ok_or("a process ended early")??)))
+}
+
 fn stored(path: &Path) -> Outcome<Engine> {
     let store = SqliteCheckpointer::open(path, clock::system())?;
     Ok(Engine::builder().registry(registry()).checkpointer(Arc::new(store)).build())
@@ -144,6 +238,46 @@ fn peak_rss_kb() -> u64 {
 fn bytes(path: &Path) -> u64 {
     let wal = format!("{}-wal", path.display());
     [path, Path::new(&wal)].iter().map(|path| fs::metadata(path).map_or(0, |data| data.len())).sum()
+}
+
+/// The middle one of many starts, by time: how long the process lived, and its peak memory.
+fn start() -> Outcome<(Duration, u64)> {
+    let mut starts = Vec::new();
+    for _ in 0..STARTS {
+        let clock = SystemClock::default();
+        let (mut child, mut line) = child(&[STARTED])?;
+        let peak = line()?.parse()?;
+        if !child.wait()?.success() {
+            return Err("a process failed".into());
+        }
+        starts.push((clock.monotonic(), peak));
+    }
+    starts.sort_unstable();
+    Ok(*starts.get(STARTS / 2).ok_or("nothing measured")?)
+}
+
+/// Processes that all write one file: the time from when all are ready until the last one is done.
+fn processes(path: &Path) -> Outcome<Duration> {
+    let text = path.display().to_string();
+    drop(stored(path)?);
+    let mut children = (0..PROCESSES).map(|_| child(&[WRITER, &text])).collect::<Outcome<Vec<_>>>()?;
+    for (_, line) in &mut children {
+        line()?;
+    }
+    let clock = SystemClock::default();
+    for (child, _) in &mut children {
+        child.stdin.as_mut().ok_or("no input")?.write_all(b"go\n")?;
+    }
+    for (_, line) in &mut children {
+        line()?;
+    }
+    let took = clock.monotonic();
+    for (mut child, _) in children {
+        if !child.wait()?.success() {
+            return Err("a process failed".into());
+        }
+    }
+    Ok(took)
 }
 
 /// Runs one case: how many of what, the time for all of them, and bytes stored.
@@ -222,35 +356,38 @@ async fn case(name: &str, dir: &Path) -> Outcome<(u32, Duration, u64)> {
         "concurrent_crash" | "concurrent_power" => {
             let durability = if name == "concurrent_crash" { Durability::Crash } else { Durability::Power };
             let engine = stored(&path)?;
-            let graph = ring(20, durability)?;
+            let graph = ring(STEPS, durability)?;
             let clock = SystemClock::default();
-            let mut runs = tokio::task::JoinSet::new();
-            for _ in 0..100 {
-                let (engine, graph) = (engine.clone(), Arc::clone(&graph));
-                runs.spawn(async move {
-                    go(&engine, graph, Map::new(), plain()).await.map_err(|error| error.to_string())
-                });
-            }
-            while let Some(run) = runs.join_next().await {
-                run??;
-            }
-            (2_000, clock.monotonic(), bytes(&path))
+            many(&engine, &graph, 100).await?;
+            (100 * STEPS, clock.monotonic(), bytes(&path))
         }
+        "processes_crash" => (PROCESSES * RUNS * STEPS, processes(&path)?, bytes(&path)),
         other => return Err(format!("no case `{other}` (there are: {})", CASES.join(", ")).into()),
     })
 }
 
 fn main() -> Outcome<()> {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [STARTED] => return runtime()?.block_on(started()),
+        [WRITER, path] => return runtime()?.block_on(writer(Path::new(path))),
+        _ => {}
+    }
+    let wanted: Vec<String> = arguments.into_iter().filter(|arg| !arg.starts_with('-')).collect();
     if let [name] = wanted.as_slice() {
         let dir = tempfile::tempdir()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let (n, took, bytes) = runtime.block_on(case(name, dir.path()))?;
+        let ((n, took, bytes), peak) = if name == "start" {
+            let (took, peak) = start()?;
+            ((1, took, 0), peak)
+        } else {
+            (runtime()?.block_on(case(name, dir.path()))?, peak_rss_kb())
+        };
         let each_us = took.as_secs_f64() * 1e6 / f64::from(n);
         println!(
             "{}",
             json!({ "case": name, "n": n, "seconds": took.as_secs_f64(), "each_us": (each_us * 1e3).round() / 1e3,
-                "peak_rss_kb": peak_rss_kb(), "bytes": bytes })
+                "peak_rss_kb": peak, "bytes": bytes })
         );
         return Ok(());
     }

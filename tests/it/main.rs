@@ -2,6 +2,8 @@
 //!
 //! - `crash`: `kill -9` at any moment, then the same outcome as an unbroken run.
 //! - `docs`: the README says what is.
+//! - `engine_crash`: a thousand `kill -9` over random graphs.
+//! - `engine_laws`: laws of the engine over random graphs.
 //! - `examples`: the recorded examples and the real log directory of the earlier tool.
 //! - `graph_verbs`: runs looked into, answered, forked, edited, upgraded, proved and pruned from the outside.
 //! - `graphs`: graph files edited, checked, drawn, run and resumed from the outside.
@@ -23,6 +25,8 @@
 
 mod crash;
 mod docs;
+mod engine_crash;
+mod engine_laws;
 mod examples;
 mod graph_verbs;
 mod graphs;
@@ -32,6 +36,8 @@ mod model;
 #[path = "../support/model_server.rs"]
 mod model_server;
 mod patrol;
+#[path = "../support/random_graph.rs"]
+mod random_graph;
 mod watch;
 mod with_model;
 #[path = "../support/world.rs"]

@@ -20,13 +20,16 @@ pub(super) struct Names<'n> {
     pub(super) what: &'n str,
 }
 
-/// Reads an expression; gives it with each name it uses and the name's place.
+/// An expression with each name it uses and the name's place.
+type Parsed = (Expr, Vec<(String, Range<usize>)>);
+
+/// Reads an expression.
 pub(super) fn parse(
     text: &Spanned<String>,
     scope: &Scope<'_>,
     names: &Names<'_>,
     faults: &mut Vec<Fault>,
-) -> Option<(Expr, Vec<(String, Range<usize>)>)> {
+) -> Option<Parsed> {
     let source = text.get_ref();
     let place = |range: Range<usize>| inner_span(scope.source, &text.span(), source, range);
     let what = names.what;
@@ -148,12 +151,31 @@ fn word(source: &str, name: &str) -> Option<Range<usize>> {
 
 /// The words and signs of an expression, strings left out.
 fn tokens(source: &str) -> Vec<(Range<usize>, &str)> {
+    let is_string = |token: &Token<'_>| token.text.starts_with(['"', '\'']);
+    lex(source).into_iter().filter(|token| !is_string(token)).map(|token| (token.range, token.text)).collect()
+}
+
+/// A word, sign or string of an expression.
+#[derive(Clone, Debug)]
+pub(super) struct Token<'s> {
+    pub(super) range: Range<usize>,
+    pub(super) text: &'s str,
+}
+
+/// The words, signs and strings of an expression; signs of several characters come one by one.
+pub(super) fn lex(source: &str) -> Vec<Token<'_>> {
     let mut out = Vec::new();
     let mut chars = source.char_indices().peekable();
     while let Some((start, c)) = chars.next() {
+        if c.is_whitespace() {
+            continue;
+        }
+        let mut end = start + c.len_utf8();
+        let in_word = |c: char| c.is_alphanumeric() || c == '_';
         if c == '"' || c == '\'' {
             let mut escaped = false;
-            for (_, inner) in chars.by_ref() {
+            for (at, inner) in chars.by_ref() {
+                end = at + inner.len_utf8();
                 match inner {
                     _ if escaped => escaped = false,
                     '\\' => escaped = true,
@@ -161,20 +183,13 @@ fn tokens(source: &str) -> Vec<(Range<usize>, &str)> {
                     _ => {}
                 }
             }
-            continue;
-        }
-        if c.is_whitespace() {
-            continue;
-        }
-        let mut end = start + c.len_utf8();
-        let in_word = |c: char| c.is_alphanumeric() || c == '_';
-        if in_word(c) {
+        } else if in_word(c) {
             while let Some((at, next)) = chars.next_if(|(_, next)| in_word(*next)) {
                 end = at + next.len_utf8();
             }
         }
-        if let Some(token) = source.get(start..end) {
-            out.push((start..end, token));
+        if let Some(text) = source.get(start..end) {
+            out.push(Token { range: start..end, text });
         }
     }
     out

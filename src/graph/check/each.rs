@@ -34,8 +34,9 @@ pub(super) fn check(raw: &RawNode, scope: &Scope<'_>, face: &Face, faults: &mut 
         Some((index, over.span()))
     });
     let item = raw_each.item.get();
+    let is_batch_known = raw_each.batch.is_absent() || raw_each.batch.get().is_some();
     let batch = raw_each.batch.get().and_then(|batch| usize::try_from(*batch.get_ref()).ok());
-    if let Some((index, span)) = &over {
+    if let Some((index, span)) = over.as_ref().filter(|_| is_batch_known) {
         over_list(raw, *index, span, batch.is_some_and(|batch| batch > 1), scope, face, faults);
     }
     if let (Some(item), Some(inputs)) = (item, &face.inputs)

@@ -38,7 +38,7 @@ pub(super) fn check(
     }
     let mut reads = Vec::new();
     let mut shows = Vec::new();
-    for channel in raw.gate.shows.get().into_iter().flat_map(|list| list.get_ref()) {
+    for channel in raw.gate.shows.get().into_iter().flat_map(toml::Spanned::get_ref) {
         if let Some(index) = scope.resolve(channel, "`shows`", faults) {
             reads.push(Read { field: None, channel: index, span: channel.span(), takes_null: true });
             shows.push(ChannelIdx(index));
@@ -59,7 +59,7 @@ pub(super) fn check(
             .who
             .get()
             .into_iter()
-            .flat_map(|who| who.get_ref())
+            .flat_map(toml::Spanned::get_ref)
             .map(|who| who.get_ref().clone())
             .collect(),
         shows,
@@ -146,7 +146,7 @@ fn on_timeout(raw: &RawNode, faults: &mut Vec<Fault>) -> Option<usize> {
         .options
         .get()
         .into_iter()
-        .flat_map(|options| options.get_ref())
+        .flat_map(toml::Spanned::get_ref)
         .map(|(option, _)| option.get_ref().as_str())
         .collect();
     if raw.policy.timeout.is_absent() && !raw.gate.on_timeout.is_absent() {

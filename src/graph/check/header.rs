@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Scope, next, policy, words};
+use super::{Scope, is_gate, next, policy, words};
 use crate::graph::codes;
 use crate::graph::document::Slot;
 use crate::graph::fault::Fault;
@@ -83,7 +83,7 @@ pub(super) fn finally(
             );
         }
     }
-    if scope.is_gate(node) {
+    if is_gate(node) {
         faults.push(
             Fault::new(
                 codes::FINALLY,

@@ -87,7 +87,7 @@ fn lower(raw: &RawMigration, from: u32, to: u32) -> Migration {
             .drop
             .get()
             .into_iter()
-            .flat_map(|d| d.get_ref())
+            .flat_map(toml::Spanned::get_ref)
             .map(|name| name.get_ref().clone())
             .collect(),
         nodes: pairs(&raw.nodes),
@@ -140,7 +140,7 @@ fn step(
     for (old, _) in &raw.rename {
         names::channel(old, faults);
     }
-    for name in raw.drop.get().into_iter().flat_map(|drop| drop.get_ref()) {
+    for name in raw.drop.get().into_iter().flat_map(toml::Spanned::get_ref) {
         if raw.rename.iter().any(|(old, _)| old.get_ref() == name.get_ref()) {
             faults.push(Fault::new(
                 codes::MIGRATION,

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::condition::{self, Names};
 use super::node::Write;
-use super::{Scope, policy, shape};
+use super::{Scope, is_gate, policy, shape};
 use crate::graph::codes;
 use crate::graph::document::Slot;
 use crate::graph::fault::Fault;
@@ -63,11 +63,15 @@ pub(super) fn check(
     faults: &mut Vec<Fault>,
 ) -> Edges {
     let mut edges = Edges::default();
-    if scope.is_gate(raw) {
+    if is_gate(raw) {
         options(raw, scope, &mut edges, faults);
         return edges;
     }
     next(raw, scope, &mut edges, faults);
+    if raw.next.is_absent() && raw.gate.options.get().is_some() {
+        // It was meant to be a gate.
+        options(raw, scope, &mut edges, faults);
+    }
     if raw.policy.on_error.is_absent() {
         // The nodes that failures lead to cannot lead to themselves when they fail.
         let leads_here = failing.arms.iter().any(|arm| arm.to.contains(&NodeIdx(index)));
@@ -80,8 +84,10 @@ pub(super) fn check(
         edges.errors = own.arms;
         edges.error_writes = own.writes;
     }
-    edges.goto = chosen(&raw.goto, "`goto`", scope, &mut edges, faults);
-    edges.send = chosen(&raw.send, "`send`", scope, &mut edges, faults);
+    if !raw.task.is_absent() {
+        edges.goto = chosen(&raw.goto, "`goto`", scope, &mut edges, faults);
+        edges.send = chosen(&raw.send, "`send`", scope, &mut edges, faults);
+    }
     edges
 }
 

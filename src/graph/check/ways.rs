@@ -1,9 +1,12 @@
 //! Which nodes lead where, and which can run in the same step or wait beside each other.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 use super::bits::Bits;
+use super::is_gate;
 use super::next::Edges;
+use crate::graph::file::RawNode;
 use crate::graph::{Node, NodeIdx};
 
 /// The edges of a node without conditions.
@@ -15,6 +18,8 @@ pub(super) struct Way {
     pub(super) ends: bool,
     /// Whether it may run in a later step than the one it was reached in.
     pub(super) waits: Waits,
+    /// Which of the arms are taken when it fails.
+    failing: Range<usize>,
 }
 
 /// Why a node may wait after it was reached.
@@ -33,7 +38,7 @@ pub(super) enum Waits {
 
 impl Way {
     /// The way of a node.
-    pub(super) fn of(node: &Node, is_gate: bool, edges: &Edges) -> Self {
+    pub(super) fn of(raw: &RawNode, node: &Node, edges: &Edges) -> Self {
         let set = |list: &[NodeIdx]| list.iter().map(|node| node.0).collect::<BTreeSet<usize>>();
         let mut arms: Vec<BTreeSet<usize>> = edges.arms.iter().map(|arm| set(&arm.to)).collect();
         if !edges.goto.is_empty() {
@@ -46,16 +51,19 @@ impl Way {
             }
             arms.push(set(&edges.send));
         }
+        let failing = arms.len();
         arms.extend(edges.errors.iter().map(|arm| set(&arm.to)));
+        let failing = failing..arms.len();
         if !edges.guesses.is_empty() {
             arms.push(edges.guesses.iter().copied().collect());
         }
-        arms.retain(|arm| !arm.is_empty());
         let waits = match &node.join {
             _ if node.defer => Waits::ForEverything,
             Some(join) if join.need == crate::graph::Need::All && join.timeout.is_none() => Waits::ForAll,
             Some(_) => Waits::ForSome,
-            None if is_gate => Waits::ForSome,
+            // A join that cannot be read was meant to wait.
+            None if !raw.join.is_absent() => Waits::ForAll,
+            None if is_gate(raw) => Waits::ForSome,
             None => Waits::No,
         };
         Self {
@@ -65,7 +73,17 @@ impl Way {
                 || edges.arms.iter().any(|arm| arm.to.is_empty())
                 || edges.errors.iter().any(|arm| arm.to.is_empty()),
             waits,
+            failing,
         }
+    }
+
+    /// The way as long as nothing fails.
+    pub(super) fn without_failures(&self) -> Self {
+        let mut way = self.clone();
+        for arm in way.arms.get_mut(self.failing.clone()).into_iter().flatten() {
+            arm.clear();
+        }
+        way
     }
 
     /// Every node that it may lead to.

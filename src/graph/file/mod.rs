@@ -89,7 +89,7 @@ use super::fault::Fault;
 
 pub(super) use channel::RawChannel;
 pub(super) use header::{RawHeader, RawMigration};
-pub(super) use node::{RawArm, RawEach, RawNext, RawNode, RawParallel, RawTolerate};
+pub(super) use node::{RawArm, RawEach, RawNext, RawNode, RawParallel, RawTolerate, RawValidates};
 pub(super) use policy::{RawBudget, RawErrorArm, RawJoin, RawPolicy, RawRetry};
 pub use schema::schema;
 

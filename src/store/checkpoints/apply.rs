@@ -32,18 +32,20 @@ impl Writer<'_> {
     }
 
     fn create(&mut self, claim: &Claim, run: &NewRun) -> rusqlite::Result<Answer> {
+        if read::number(self.connection, run.run)?.is_some() {
+            return Ok(Err(CheckpointErrorKind::Exists));
+        }
         let definition = define(self.connection, &run.definition)?;
         let (owner, now) = (Owner::this(), self.now_ms());
         let (forked_run, forked_step) = run.forked_from.unzip();
-        let inserted = self
+        let no = self
             .connection
             .prepare_cached(
                 "INSERT INTO runs (id, definition, input, durability, status, created_ms, updated_ms, owner_token,
                     owner_host, owner_pid, owner_start, lease_until_ms, parent, forked_run, forked_step)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
-                ON CONFLICT (id) DO NOTHING",
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?
-            .execute(params![
+            .insert(params![
                 run.run.to_string(),
                 definition,
                 json(&run.input)?,
@@ -59,10 +61,6 @@ impl Writer<'_> {
                 forked_run.map(|run| run.to_string()),
                 forked_step,
             ])?;
-        if inserted == 0 {
-            return Ok(Err(CheckpointErrorKind::Exists));
-        }
-        let no = self.connection.last_insert_rowid();
         if let Some(base) = &run.snapshot {
             prune::set_base(self.connection, no, base, forked_step.unwrap_or(0))?;
         }

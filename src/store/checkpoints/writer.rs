@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -89,6 +89,7 @@ pub(super) struct Settings {
     pub(super) path: PathBuf,
     pub(super) clock: SharedClock,
     pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) synced_us: Arc<AtomicU32>,
     pub(super) spins: u32,
 }
 
@@ -124,6 +125,7 @@ pub(super) struct Writer<'c> {
     pub(super) statements: Statements<'c>,
     clock: SharedClock,
     waiting: Arc<AtomicUsize>,
+    synced_us: Arc<AtomicU32>,
     spins: u32,
     held: HashMap<RunId, Held>,
     /// What `held` said before the changes of the present transaction.
@@ -141,7 +143,7 @@ pub(super) type Answer = Result<(), CheckpointErrorKind>;
 
 impl<'c> Writer<'c> {
     fn new(connection: &'c Connection, statements: Statements<'c>, settings: Settings) -> Self {
-        let Settings { path, clock, waiting, spins } = settings;
+        let Settings { path, clock, waiting, synced_us, spins } = settings;
         let renewed_ms = clock.now().as_millisecond();
         Self {
             path,
@@ -149,6 +151,7 @@ impl<'c> Writer<'c> {
             statements,
             clock,
             waiting,
+            synced_us,
             spins,
             held: HashMap::new(),
             undo: Vec::new(),
@@ -252,7 +255,11 @@ impl<'c> Writer<'c> {
             .map(|request| self.perform(&request.op))
             .collect::<rusqlite::Result<Vec<Answer>>>()
             .and_then(|answers| {
+                let before = self.clock.monotonic();
                 self.statements.commit.execute([])?;
+                if self.syncing {
+                    self.note_sync(self.clock.monotonic().saturating_sub(before));
+                }
                 Ok(answers)
             });
         if done.is_err() {
@@ -269,6 +276,14 @@ impl<'c> Writer<'c> {
             }
         }
         done
+    }
+
+    /// Counts a commit that waited for the disk into the average of how long they take.
+    fn note_sync(&self, took: Duration) {
+        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        let before = self.synced_us.load(Ordering::Relaxed);
+        let average = if before == 0 { took } else { before - before / 8 + took / 8 };
+        self.synced_us.store(average, Ordering::Relaxed);
     }
 
     /// Makes commits wait for the disk, or not.

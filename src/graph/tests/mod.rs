@@ -9,6 +9,11 @@ use serde_json::json;
 
 use super::*;
 
+mod keys;
+mod safety;
+mod shipped;
+mod waits;
+
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct Stream {
     id: String,
@@ -113,8 +118,8 @@ jobs = { type = "Stream[]" }
 votes = { type = "Vote[]", reducer = "append", default = [{ severity = "LOW" }] }
 cost = { type = "float", reducer = "sum", default = 0 }
 parallel = { type = "int", default = 8 }
-case = { type = "string?" }
-asked = { type = "string?" }
+case = { trust = "untrusted", type = "string?" }
+asked = { trust = "untrusted", type = "string?" }
 
 [state.round]
 type = "int"
@@ -238,7 +243,11 @@ fn every_single_fault_is_found_and_brings_no_other() {
         ("timeout = \"5s\"", "timeot = \"5s\"", "G002"),
         ("name = \"patrol\"\n", "", "G003"),
         ("start = \"assign\"\n", "", "G003"),
-        ("case = { type = \"string?\" }", "case = { default = 1 }", "G003"),
+        (
+            "case = { trust = \"untrusted\", type = \"string?\" }",
+            "case = { trust = \"untrusted\", default = 1 }",
+            "G003",
+        ),
         ("model = \"investigator\"\n", "", "G003"),
         ("output = \"LeadAnswer\"\nreads", "reads", "G003"),
         (", as = \"stream\"", "", "G003"),
@@ -258,8 +267,8 @@ fn every_single_fault_is_found_and_brings_no_other() {
         ("cost = { ", "and = { ", "G007 G026"),
         ("name = \"patrol\"", "name = \"pa trol\"", "G007"),
         (
-            "case = { type = \"string?\" }",
-            "case = { type = \"string?\" }\n\"a-b\" = { type = \"int\" }",
+            "case = { trust = \"untrusted\", type = \"string?\" }",
+            "case = { trust = \"untrusted\", type = \"string?\" }\n\"a-b\" = { type = \"int\" }",
             "G007",
         ),
         ("task = \"patrol.judge\"", "task = \"patrol.judge\"\nmodel = \"patrol\"", "G008"),
@@ -270,8 +279,16 @@ fn every_single_fault_is_found_and_brings_no_other() {
         ("prompt = \"investigate/lead\"", "prompt = \"investigate/led\"", "G011"),
         ("model = \"investigator\"", "model = \"investgator\"", "G012"),
         ("output = \"LeadAnswer\"", "output = \"LeedAnswer\"", "G013"),
-        ("case = { type = \"string?\" }", "case = { type = \"str?\" }", "G013"),
-        ("case = { type = \"string?\" }", "case = { type = \"Strang?\" }", "G013"),
+        (
+            "case = { trust = \"untrusted\", type = \"string?\" }",
+            "case = { trust = \"untrusted\", type = \"str?\" }",
+            "G013",
+        ),
+        (
+            "case = { trust = \"untrusted\", type = \"string?\" }",
+            "case = { trust = \"untrusted\", type = \"Strang?\" }",
+            "G013",
+        ),
         ("reducer = \"append\"", "reducer = \"apend\"", "G014"),
         ("\"rate_limit\", \"timeout\"", "\"rate_limt\", \"timeout\"", "G015"),
         ("on = [\"transient\"]", "on = []", "G015"),
@@ -283,9 +300,21 @@ fn every_single_fault_is_found_and_brings_no_other() {
         ("wanted = \"asked\"", "wanted = \"aksed\"", "G018"),
         ("max_parallel = \"parallel\"", "max_parallel = \"paralel\"", "G018"),
         // types
-        ("case = { type = \"string?\" }", "case = { type = \"string?\", reducer = \"sum\" }", "G019"),
-        ("case = { type = \"string?\" }", "case = { type = \"string?\", reducer = \"merge\" }", "G019"),
-        ("case = { type = \"string?\" }", "case = { type = \"string?\", reducer = \"append\" }", "G019"),
+        (
+            "case = { trust = \"untrusted\", type = \"string?\" }",
+            "case = { trust = \"untrusted\", type = \"string?\", reducer = \"sum\" }",
+            "G019",
+        ),
+        (
+            "case = { trust = \"untrusted\", type = \"string?\" }",
+            "case = { trust = \"untrusted\", type = \"string?\", reducer = \"merge\" }",
+            "G019",
+        ),
+        (
+            "case = { trust = \"untrusted\", type = \"string?\" }",
+            "case = { trust = \"untrusted\", type = \"string?\", reducer = \"append\" }",
+            "G019",
+        ),
         ("default = 8", "default = \"8\"", "G020"),
         ("severity = \"LOW\"", "severity = \"low\"", "G020"),
         ("depth = 2", "dept = 2", "G021"),
@@ -296,9 +325,17 @@ fn every_single_fault_is_found_and_brings_no_other() {
         ("streams = { type = \"Stream[]\"", "streams = { type = \"Vote[]\"", "G024"),
         ("parallel = { type = \"int\"", "parallel = { type = \"float\"", "G024"),
         ("cost = { type = \"float\"", "cost = { type = \"int\"", "G025"),
-        ("case = { type = \"string?\" }", "case = { type = \"int?\" }", "G025"),
-        ("wanted = \"asked\"", "wanted = \"asked\", case = \"votes\"", "G025"),
-        ("asked = { type = \"string?\" }", "asked = { type = \"string\" }", "G025"),
+        (
+            "case = { trust = \"untrusted\", type = \"string?\" }",
+            "case = { trust = \"untrusted\", type = \"int?\" }",
+            "G025",
+        ),
+        ("wanted = \"asked\"", "wanted = \"asked\", case = \"votes\"", "G025 G052"),
+        (
+            "asked = { trust = \"untrusted\", type = \"string?\" }",
+            "asked = { trust = \"untrusted\", type = \"string\" }",
+            "G025",
+        ),
         ("writes = { wanted = \"asked\" }\n", "", "G026"),
         // fan-out
         ("reducer = \"append\", ", "", "G027"),
@@ -323,7 +360,11 @@ fn every_single_fault_is_found_and_brings_no_other() {
         ("lens = \"pii\"", "lens = 5", "G039"),
         ("output = \"LeadAnswer\"", "output = \"Severity\"", "G041"),
         // what is allowed
-        ("case = { type = \"string?\" }", "case = { type = \"any\" }", ""),
+        (
+            "case = { trust = \"untrusted\", type = \"string?\" }",
+            "case = { trust = \"untrusted\", type = \"any\" }",
+            "",
+        ),
         ("writes = { wanted = \"asked\" }", "writes = { wanted = \"_\" }", ""),
         ("next = \"scan\"", "next = [{ else = \"scan\" }]", ""),
         ("reducer = \"append\"", "reducer = \"union\"", ""),

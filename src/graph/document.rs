@@ -273,6 +273,8 @@ impl<'d> Table<'d> {
 
     /// Reports every key that nobody asked for.
     pub(super) fn finish(self, faults: &mut Vec<Fault>) {
+        #[cfg(test)]
+        asked::note(&self.title, &self.asked);
         for (key, _) in &self.entries {
             if !self.asked.contains(key.get_ref()) {
                 faults.push(self.unknown(key, &self.asked));
@@ -404,6 +406,44 @@ pub fn duration(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
+/// A duration as a graph file writes it, in the largest unit that is exact.
+pub(super) fn written(limit: Duration) -> String {
+    let millis = limit.as_millis();
+    for (unit, each) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if millis >= each && millis.is_multiple_of(each) {
+            return format!("{}{unit}", millis / each);
+        }
+    }
+    format!("{millis}ms")
+}
+
+/// Which keys were asked for in which tables, for the test that compares them with the schema.
+#[cfg(test)]
+pub(super) mod asked {
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    thread_local! {
+        static KEYS: RefCell<BTreeMap<String, BTreeSet<&'static str>>> = RefCell::default();
+    }
+
+    /// What a table is, whatever node or channel it belongs to.
+    fn kind(title: &str) -> String {
+        let first = title.split(" of ").next().unwrap_or_default();
+        let first = first.split('.').next().unwrap_or_default();
+        first.trim_matches(['[', ']', '`']).to_owned()
+    }
+
+    pub(in crate::graph) fn note(title: &str, keys: &[&'static str]) {
+        KEYS.with_borrow_mut(|all| all.entry(kind(title)).or_default().extend(keys));
+    }
+
+    /// What was asked for on this thread so far.
+    pub(in crate::graph) fn take() -> BTreeMap<String, BTreeSet<&'static str>> {
+        KEYS.take()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -414,6 +454,7 @@ mod tests {
             [("500ms", 500), ("60s", 60_000), ("10m", 600_000), ("2h", 7_200_000), ("0s", 0)]
         {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)));
+            assert_eq!(duration(&written(Duration::from_millis(millis))), duration(text));
         }
         for text in ["", "s", "10", "1w", "-1s", "1.5s", "99999999999999999999s", "366d", "ä", "1ä"] {
             assert!(duration(text).is_err(), "{text}");

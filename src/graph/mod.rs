@@ -11,6 +11,7 @@ mod catalog;
 mod check;
 mod checked;
 mod codes;
+mod diff;
 mod document;
 mod draw;
 mod expr;
@@ -30,6 +31,7 @@ pub use checked::{
     Trust,
 };
 pub use codes::{CODES, CodeInfo, explain};
+pub use diff::{Change, compare};
 pub use document::duration;
 pub use draw::{Format, draw};
 pub use expr::{Expr, ExprError};

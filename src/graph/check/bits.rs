@@ -45,6 +45,31 @@ impl Bits {
         grew
     }
 
+    /// Whether a member of another set, other than `but`, is missing.
+    pub(super) fn lacks(&self, other: &Self, but: usize) -> bool {
+        self.0.iter().zip(&other.0).enumerate().any(|(index, (word, more))| {
+            let spared = if but / 64 == index { 1 << (but % 64) } else { 0 };
+            more & !word & !spared != 0
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// How many members it has room for, rounded up.
+    pub(super) fn width(&self) -> usize {
+        self.0.len() * 64
+    }
+
+    /// Takes out all members of another set.
+    pub(super) fn remove(&mut self, other: &Self) {
+        for (word, less) in self.0.iter_mut().zip(&other.0) {
+            *word &= !less;
+        }
+    }
+
+    /// The members, the smallest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.0.iter().enumerate().flat_map(|(index, word)| {
             (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| index * 64 + bit)

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::bits::Bits;
+use super::flow::ENOUGH;
+use super::ways::targets;
 use super::{Parts, Scope};
 use crate::graph::codes;
 use crate::graph::fault::Fault;
@@ -19,7 +22,11 @@ struct Region {
 pub(super) fn check(parts: &Parts<'_>, scope: &Scope<'_>, faults: &mut Vec<Fault>) {
     let is_danger =
         |node: usize| parts.nodes.get(node).is_some_and(|node| node.node().effect == Effect::Danger);
+    let targets = targets(&parts.ways);
     for node in (0..parts.nodes.len()).filter(|node| is_danger(*node)) {
+        if faults.len() > ENOUGH {
+            return;
+        }
         if scope.finally == Some(node) {
             faults.push(Fault::new(
                 codes::NO_GATE,
@@ -33,7 +40,7 @@ pub(super) fn check(parts: &Parts<'_>, scope: &Scope<'_>, faults: &mut Vec<Fault
             ));
             continue;
         }
-        let region = region(parts, node);
+        let region = region(parts, &targets, node);
         if no_gate(parts, node, &region, faults) {
             // What lies behind the last gate is known once there is one.
             continue;
@@ -46,12 +53,12 @@ pub(super) fn check(parts: &Parts<'_>, scope: &Scope<'_>, faults: &mut Vec<Fault
     }
 }
 
-fn region(parts: &Parts<'_>, danger: usize) -> Region {
+fn region(parts: &Parts<'_>, targets: &[Bits], danger: usize) -> Region {
     let mut out = Region { nodes: BTreeSet::new(), gates: BTreeSet::new() };
     let mut open = vec![danger];
     while let Some(node) = open.pop() {
-        for (before, way) in parts.ways.iter().enumerate() {
-            if !way.arms.iter().any(|arm| arm.contains(&node)) {
+        for (before, targets) in targets.iter().enumerate() {
+            if !targets.has(node) {
                 continue;
             }
             if parts.is_gate(before) {

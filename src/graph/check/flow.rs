@@ -13,7 +13,7 @@ use crate::graph::fault::Fault;
 use crate::graph::file::RawNode;
 
 /// More faults than anybody reads; pairs of writers may be many.
-const ENOUGH: usize = 1_000;
+pub(super) const ENOUGH: usize = 1_000;
 
 /// Checks the graph as a whole.
 pub(super) fn check(parts: &Parts<'_>, scope: &Scope<'_>, faults: &mut Vec<Fault>) {

@@ -106,18 +106,25 @@ pub(super) fn reached(ways: &[Way], start: usize) -> BTreeSet<usize> {
     seen
 }
 
+/// For each node, the nodes that it leads to in one step.
+pub(super) fn targets(ways: &[Way]) -> Vec<Bits> {
+    let width = ways.len();
+    ways.iter().map(|way| Bits::of(width, way.arms.iter().flatten().copied())).collect()
+}
+
 /// For each node, the nodes that it leads to in one step or more.
 pub(super) fn closure(ways: &[Way]) -> Vec<Bits> {
-    let width = ways.len();
-    (0..width)
+    let targets = targets(ways);
+    let own = |node: usize| targets.get(node).cloned().unwrap_or_else(|| Bits::new(ways.len()));
+    (0..ways.len())
         .map(|from| {
-            let mut seen = Bits::new(width);
-            let mut stack: Vec<usize> =
-                ways.get(from).map(Way::targets).unwrap_or_default().into_iter().collect();
-            while let Some(node) = stack.pop() {
-                if seen.set(node) {
-                    stack.extend(ways.get(node).map(Way::targets).unwrap_or_default());
-                }
+            let mut seen = own(from);
+            let mut open: Vec<usize> = seen.iter().collect();
+            while let Some(node) = open.pop() {
+                let mut new = own(node);
+                new.remove(&seen);
+                seen.add(&new);
+                open.extend(new.iter());
             }
             seen
         })
@@ -182,31 +189,22 @@ impl Together {
             ways: ways.iter().map(|way| way.waits).collect(),
             reach: closure(ways),
         };
-        let targets: Vec<Bits> =
-            ways.iter().map(|way| Bits::of(width, way.arms.iter().flatten().copied())).collect();
-        let mut queue = VecDeque::new();
-        let mut queued = Bits::new(width);
+        let targets = targets(ways);
+        let mut news = News { fresh: vec![Bits::new(width); width], queue: VecDeque::new() };
         for node in reached(ways, start) {
             for arm in ways.get(node).map(|way| way.arms.as_slice()).unwrap_or_default() {
                 let bits = Bits::of(width, arm.iter().copied());
                 for member in arm {
-                    let mut others = bits.clone();
-                    others.clear(*member);
-                    if out.beside.get_mut(*member).is_some_and(|row| row.add(&others)) && queued.set(*member)
-                    {
-                        queue.push_back(*member);
-                    }
+                    out.put(*member, &bits, &mut news);
                 }
             }
         }
-        while let Some(node) = queue.pop_front() {
-            queued.clear(node);
-            let row: Vec<usize> = out.beside.get(node).into_iter().flat_map(Bits::iter).collect();
+        while let Some((node, others)) = news.next() {
             // Both run: what they lead to is beside each other.
             let mut partners = Bits::new(width);
             // The other one runs while this one waits.
             let mut passing = Bits::new(width);
-            for other in row {
+            for other in others.iter() {
                 let Some(bits) = targets.get(other) else { continue };
                 if out.meet(node, other) {
                     partners.add(bits);
@@ -215,23 +213,32 @@ impl Together {
                     passing.add(bits);
                 }
             }
-            let own = targets.get(node).cloned().unwrap_or_else(|| Bits::new(width));
-            let steps = own.iter().map(|target| (target, &partners)).chain([(node, &passing)]);
-            for (target, partners) in steps {
-                let mut others = partners.clone();
-                others.clear(target);
-                if out.beside.get_mut(target).is_some_and(|row| row.add(&others)) && queued.set(target) {
-                    queue.push_back(target);
-                }
-                let back = Bits::of(width, [target]);
-                for other in others.iter() {
-                    if out.beside.get_mut(other).is_some_and(|row| row.add(&back)) && queued.set(other) {
-                        queue.push_back(other);
-                    }
-                }
+            for target in targets.get(node).into_iter().flat_map(Bits::iter) {
+                out.put(target, &partners, &mut news);
             }
+            out.put(node, &passing, &mut news);
         }
         out
+    }
+
+    /// Puts nodes beside one; what is new is worked on later.
+    fn put(&mut self, node: usize, others: &Bits, news: &mut News) {
+        let Some(row) = self.beside.get_mut(node) else { return };
+        if !row.lacks(others, node) {
+            return;
+        }
+        let mut new = others.clone();
+        new.remove(row);
+        new.clear(node);
+        row.add(&new);
+        news.add(node, &new);
+        let own = Bits::of(self.ways.len(), [node]);
+        for other in new.iter() {
+            if let Some(row) = self.beside.get_mut(other) {
+                row.set(node);
+            }
+            news.add(other, &own);
+        }
     }
 
     /// Whether two nodes can run in the same step.
@@ -260,5 +267,28 @@ impl Together {
             Some(Waits::ForEverything) => self.ways.get(other) != Some(&Waits::ForEverything),
             _ => false,
         }
+    }
+}
+
+/// Neighbours of nodes that are not worked on yet.
+struct News {
+    fresh: Vec<Bits>,
+    queue: VecDeque<usize>,
+}
+
+impl News {
+    fn add(&mut self, node: usize, others: &Bits) {
+        let Some(fresh) = self.fresh.get_mut(node) else { return };
+        if fresh.is_empty() {
+            self.queue.push_back(node);
+        }
+        fresh.add(others);
+    }
+
+    fn next(&mut self) -> Option<(usize, Bits)> {
+        let node = self.queue.pop_front()?;
+        let fresh = self.fresh.get_mut(node)?;
+        let empty = Bits::new(fresh.width());
+        Some((node, std::mem::replace(fresh, empty)))
     }
 }

@@ -1,6 +1,6 @@
 //! `GraphViz`.
 
-use super::Picture;
+use super::{Line, Look, Picture};
 
 /// Draws a directed graph, top down.
 pub(super) fn draw(picture: &Picture) -> String {
@@ -21,8 +21,17 @@ pub(super) fn draw(picture: &Picture) -> String {
             look.push_str(", peripheries=2");
         }
         label.extend(["\\n", &escape(&node.detail)]);
-        if node.is_prompt {
-            look.push_str(", color=\"#8250df\"");
+        if !node.marks.is_empty() {
+            label.extend(["\\n", &escape(&node.marks.join(", "))]);
+        }
+        look.push_str(match node.look {
+            Look::Task => "",
+            Look::Prompt => ", color=\"#8250df\"",
+            Look::Gate => ", shape=diamond, style=filled, color=\"#9a6700\"",
+            Look::Graph => ", shape=component",
+        });
+        if node.is_danger {
+            look.push_str(", color=\"#cf222e\"");
         }
         if !node.description.is_empty() {
             look.extend([", tooltip=\"", &escape(&node.description), "\""]);
@@ -35,12 +44,20 @@ pub(super) fn draw(picture: &Picture) -> String {
     lines.push(format!("  start -> n{};", picture.start));
     for edge in &picture.edges {
         let to = edge.to.map_or_else(|| "stop".to_owned(), |to| format!("n{to}"));
-        let label = if edge.label.is_empty() {
-            String::new()
-        } else {
-            format!(" [label=\"{}\"]", escape(&edge.label))
-        };
+        let mut look = Vec::new();
+        if !edge.label.is_empty() {
+            look.push(format!("label=\"{}\"", escape(&edge.label)));
+        }
+        match edge.line {
+            Line::Plain => {}
+            Line::Failing => look.push("style=dashed, color=\"#cf222e\"".to_owned()),
+            Line::Chosen => look.push("style=dotted".to_owned()),
+        }
+        let label = if look.is_empty() { String::new() } else { format!(" [{}]", look.join(", ")) };
         lines.push(format!("  n{} -> {to}{label};", edge.from));
+    }
+    if let Some(last) = picture.last.filter(|_| picture.has_end()) {
+        lines.push(format!("  stop -> n{last} [style=dotted];"));
     }
     lines.push("}".to_owned());
     lines.join("\n") + "\n"

@@ -1,23 +1,29 @@
 //! A picture that stands alone: no scripts, no outside fonts, light and dark.
 
 use super::layout::{Layout, Link, Point, Route, Size, layout};
-use super::{Edge, Picture, Shape};
+use super::{Edge, Line, Look, Picture, Shape};
 use crate::text::bounded;
 
 const STYLE: &str = "\
 svg{--back:#ffffff;--ink:#1f2328;--soft:#59636e;--line:#818b98;--task:#f6f8fa;--prompt:#fbefff;\
---violet:#8250df;--again:#bc4c00}\
+--violet:#8250df;--again:#bc4c00;--gate:#fff8c5;--amber:#9a6700;--red:#cf222e}\
 @media (prefers-color-scheme:dark){svg{--back:#0d1117;--ink:#f0f6fc;--soft:#9198a1;--line:#656c76;\
---task:#161b22;--prompt:#271c41;--violet:#ab7df8;--again:#f0883e}}\
+--task:#161b22;--prompt:#271c41;--violet:#ab7df8;--again:#f0883e;--gate:#2e2a1f;--amber:#d29922;--red:#f85149}}\
 .back{fill:#ffffff;fill:var(--back)}\
 .box{fill:#f6f8fa;fill:var(--task);stroke:#818b98;stroke:var(--line);stroke-width:1.2}\
 .box.prompt{fill:#fbefff;fill:var(--prompt);stroke:#8250df;stroke:var(--violet)}\
+.box.gate{fill:#fff8c5;fill:var(--gate);stroke:#9a6700;stroke:var(--amber)}\
+.box.danger{stroke:#cf222e;stroke:var(--red);stroke-width:2}\
+.frame{fill:none;stroke:#818b98;stroke:var(--line);stroke-width:.8}\
 .mark{fill:#59636e;fill:var(--soft)}\
 .ring{fill:none;stroke:#59636e;stroke:var(--soft);stroke-width:1.5}\
 .edge{fill:none;stroke:#818b98;stroke:var(--line);stroke-width:1.4}\
 .edge.again{stroke:#bc4c00;stroke:var(--again);stroke-dasharray:5 3}\
+.edge.fails{stroke:#cf222e;stroke:var(--red);stroke-dasharray:7 4}\
+.edge.chosen{stroke-dasharray:1.5 4;stroke-linecap:round}\
 .head{fill:#818b98;fill:var(--line)}\
 .head.again{fill:#bc4c00;fill:var(--again)}\
+.head.fails{fill:#cf222e;fill:var(--red)}\
 text{font-family:ui-sans-serif,system-ui,'Segoe UI',Helvetica,Arial,sans-serif;text-anchor:middle}\
 .name{font-size:14px;font-weight:600;fill:#1f2328;fill:var(--ink)}\
 .detail,.label{font-size:11px;font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;\
@@ -29,6 +35,8 @@ const LONGEST: usize = 44;
 const MARK: f64 = 7.0;
 /// How far the cards of a fan-out stand out behind each other.
 const CARD: f64 = 5.0;
+/// How far the sides of a gate lean in.
+const CORNER: f64 = 18.0;
 /// Room at the right side of a box for an edge from it to itself.
 const LOOP: f64 = 34.0;
 
@@ -58,7 +66,11 @@ pub(super) fn draw(picture: &Picture) -> String {
     if picture.start < count {
         links.push(Link { from: start, to: picture.start, label: Size { width: 0.0, height: 0.0 } });
     }
-    let layout = layout(&sizes, &links, start, picture.has_end().then_some(end));
+    let last = picture.last.filter(|_| picture.has_end());
+    if let Some(last) = last {
+        links.push(Link { from: end, to: last, label: Size { width: 0.0, height: 0.0 } });
+    }
+    let layout = layout(&sizes, &links, start, last.or(picture.has_end().then_some(end)));
     let mut out = vec![
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" height=\"{h}\" \
@@ -94,13 +106,24 @@ pub(super) fn draw(picture: &Picture) -> String {
 }
 
 fn box_size(node: &Shape) -> Size {
-    let mut width = wide(&title(node), 8.4).max(wide(&node.detail, 6.8));
+    let mut width = wide(&title(node), 8.4).max(wide(&node.detail, 6.8)).max(wide(&marks(node), 6.8));
     let mut height = 46.0;
     if let Some((_, each)) = &node.each {
         width = width.max(wide(each, 6.8)) + 2.0 * CARD;
         height += 15.0;
     }
+    if !node.marks.is_empty() {
+        height += 15.0;
+    }
+    if node.look == Look::Gate {
+        width += 2.0 * CORNER;
+        height += 6.0;
+    }
     Size { width: width + 28.0, height }
+}
+
+fn marks(node: &Shape) -> String {
+    node.marks.join(", ")
 }
 
 /// How wide a text is, about; the letters of other scripts may be as wide as they are high.
@@ -111,6 +134,7 @@ fn wide(text: &str, each: f64) -> f64 {
 fn title(node: &Shape) -> String {
     match &node.each {
         Some((times, _)) => format!("{} {times}", bounded(&node.name, LONGEST - 8)),
+        None if node.look == Look::Gate => format!("◆ {}", node.name),
         None => node.name.clone(),
     }
 }
@@ -124,25 +148,45 @@ fn label_size(edge: &Edge) -> Size {
 
 fn node_box(index: usize, node: &Shape, middle: Point, size: Size) -> String {
     let (left, top) = (middle.x - size.width / 2.0, middle.y - size.height / 2.0);
-    let class = if node.is_prompt { "box prompt" } else { "box" };
-    let radius = if node.is_prompt { 14 } else { 5 };
+    let mut class = match node.look {
+        Look::Task | Look::Graph => "box",
+        Look::Prompt => "box prompt",
+        Look::Gate => "box gate",
+    }
+    .to_owned();
+    if node.is_danger {
+        class.push_str(" danger");
+    }
+    let radius = if node.look == Look::Prompt { 14 } else { 5 };
     let mut out = format!("<g id=\"n{index}\"><title>{}</title>", escape(&tooltip(node)));
     let cards: &[f64] = if node.each.is_some() { &[2.0, 1.0, 0.0] } else { &[0.0] };
     let stack = if node.each.is_some() { 2.0 * CARD } else { 0.0 };
     for card in cards {
-        out.extend([format!(
-            "<rect class=\"{class}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"{radius}\"/>",
-            number(left + card * CARD),
-            number(top + stack - card * CARD),
-            number(size.width - stack),
-            number(size.height - stack)
-        )]);
+        let (x, y) = (left + card * CARD, top + stack - card * CARD);
+        let (width, height) = (size.width - stack, size.height - stack);
+        out.push_str(&if node.look == Look::Gate {
+            diamond(&class, Point { x, y }, Size { width, height })
+        } else {
+            rectangle(&class, Point { x, y }, Size { width, height }, radius)
+        });
+    }
+    if node.look == Look::Graph {
+        let inner = Size { width: size.width - stack - 7.0, height: size.height - stack - 7.0 };
+        out.push_str(&rectangle("frame", Point { x: left + 3.5, y: top + stack + 3.5 }, inner, 3));
     }
     let x = number(middle.x - stack / 2.0);
     let mut lines = vec![("name", title(node))];
     lines.extend(node.each.iter().map(|(_, each)| ("detail", each.clone())));
     lines.push(("detail", node.detail.clone()));
-    let mut y = top + stack + (size.height - stack) / 2.0 - if lines.len() > 2 { 10.0 } else { 3.0 };
+    if !node.marks.is_empty() {
+        lines.push(("detail", marks(node)));
+    }
+    let above = match lines.len() {
+        0..=2 => 3.0,
+        3 => 10.0,
+        _ => 17.5,
+    };
+    let mut y = top + stack + (size.height - stack) / 2.0 - above;
     for (class, text) in lines {
         out.extend([format!(
             "<text class=\"{class}\" x=\"{x}\" y=\"{}\">{}</text>",
@@ -154,10 +198,38 @@ fn node_box(index: usize, node: &Shape, middle: Point, size: Size) -> String {
     out + "</g>"
 }
 
+fn rectangle(class: &str, at: Point, size: Size, radius: u32) -> String {
+    format!(
+        "<rect class=\"{class}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"{radius}\"/>",
+        number(at.x),
+        number(at.y),
+        number(size.width),
+        number(size.height)
+    )
+}
+
+/// A flat diamond: its sides lean in, so that there is room for the question.
+fn diamond(class: &str, at: Point, size: Size) -> String {
+    let (right, bottom, middle) = (at.x + size.width, at.y + size.height, at.y + size.height / 2.0);
+    format!(
+        "<path class=\"{class}\" d=\"M{l} {m}L{il} {t}L{ir} {t}L{r} {m}L{ir} {b}L{il} {b}Z\"/>",
+        l = number(at.x),
+        il = number(at.x + CORNER),
+        ir = number(right - CORNER),
+        r = number(right),
+        t = number(at.y),
+        m = number(middle),
+        b = number(bottom)
+    )
+}
+
 fn tooltip(node: &Shape) -> String {
     let mut text = format!("{}: {}", node.name, node.detail);
     if let Some((times, each)) = &node.each {
         text.extend([", ", each, " ", times]);
+    }
+    for mark in &node.marks {
+        text.extend([", ", mark]);
     }
     if !node.description.is_empty() {
         text.extend([". ", &node.description]);
@@ -186,7 +258,13 @@ fn path(
     sizes: &[Size],
 ) -> String {
     let again = route.back || link.from == link.to;
-    let class = if again { " again" } else { "" };
+    let class = match edge.map(|edge| edge.line) {
+        Some(Line::Failing) => " fails",
+        Some(Line::Chosen) => " chosen",
+        Some(Line::Plain) | None if again => " again",
+        None if link.from > inner.len() => " chosen",
+        Some(Line::Plain) | None => "",
+    };
     let (line, tip, direction) = if link.from == link.to {
         self_loop(link.from, layout, inner)
     } else {
@@ -208,7 +286,7 @@ fn path(
         (curve(&points, direction), tip, (0.0, direction))
     };
     let name = edge.map_or_else(
-        || "start".to_owned(),
+        || (if link.to < inner.len() && link.from == inner.len() { "start" } else { "last" }).to_owned(),
         |edge| format!("n{} {}", edge.from, edge.to.map_or_else(|| "end".to_owned(), |to| format!("n{to}"))),
     );
     format!(

@@ -2,8 +2,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
+use crate::graph::tests::keys::{EVERYTHING, everything};
 use crate::graph::tests::{FULL, catalog};
-use crate::graph::{Arm, ChannelIdx, Each, Expr, Node, Reducer, StateChannel, Type, check};
+use crate::graph::{Arm, ChannelIdx, Each, ErrorArm, Expr, Gate, Reducer, StateChannel, Type, check};
 use proptest::prelude::*;
 
 fn full() -> Graph {
@@ -50,6 +51,7 @@ fn pairs(graph: &Graph) -> Vec<(String, String)> {
 fn drawn(text: &str, arrow: &str) -> Vec<(String, String)> {
     let mut out: Vec<(String, String)> = text
         .lines()
+        .map(|line| line.replacen("-.->", "-->", 1))
         .filter_map(|line| {
             let (from, rest) = line.trim_start().split_once(arrow)?;
             let from = from.trim();
@@ -83,6 +85,18 @@ fn a_graph_as_dot() {
 #[test]
 fn a_graph_as_text() {
     insta::assert_snapshot!("text", draw(&full(), Format::Text));
+}
+
+#[test]
+fn everything_as_a_drawing() {
+    let graph = check("everything.toml", EVERYTHING, &everything()).unwrap();
+    for format in [Format::Text, Format::Mermaid, Format::Dot] {
+        insta::assert_snapshot!(format!("everything_{format}"), draw(&graph, format));
+    }
+    let svg = draw(&graph, Format::Svg);
+    for class in ["box gate", "edge fails", "edge chosen", "box danger", "frame"] {
+        assert!(svg.contains(&format!("class=\"{class}\"")), "{class}");
+    }
 }
 
 #[test]
@@ -153,7 +167,13 @@ proptest! {
 
     #[test]
     fn every_form_shows_every_node_and_edge(
-        shape in prop::collection::vec(prop::collection::vec((any::<bool>(), prop::collection::btree_set(0usize..8, 0..3)), 0..3), 1..8)
+        shape in prop::collection::vec(prop::collection::vec((any::<bool>(), prop::collection::btree_set(0usize..8, 0..3)), 0..3), 1..8),
+        others in prop::collection::vec((
+            prop::option::of(prop::collection::btree_set(0usize..8, 0..3)),
+            prop::collection::btree_set(0usize..8, 0..2),
+            prop::collection::btree_set(0usize..8, 0..2),
+            0u8..6,
+        ), 8),
     ) {
         let count = shape.len();
         let nodes = shape
@@ -170,7 +190,30 @@ proptest! {
                 (format!("node{}", "x".repeat(index)), arms)
             })
             .collect();
-        let graph = graph(nodes);
+        let mut graph = graph(nodes);
+        for (index, (errors, goto, send, kind)) in others.into_iter().enumerate() {
+            let Some(node) = graph.nodes.get_mut(index) else { break };
+            let list = |set: BTreeSet<usize>| -> Vec<NodeIdx> {
+                let set: BTreeSet<usize> = set.into_iter().map(|to| to % count).collect();
+                set.into_iter().map(NodeIdx).collect()
+            };
+            if kind == 1 {
+                node.kind = NodeKind::Gate(Gate { ask: format!("task.{}", node.name), ..Gate::default() });
+                for (at, arm) in node.next.iter_mut().enumerate() {
+                    (arm.when, arm.option) = (None, Some(format!("option{at}")));
+                }
+            } else {
+                let on = vec!["timeout".to_owned()];
+                node.on_error = errors.map(|to| ErrorArm { on, to: list(to), write: None }).into_iter().collect();
+                (node.goto, node.send) = (list(goto), list(send));
+            }
+            if kind == 2 {
+                node.join = Some(Join { need: Need::All, timeout: None, go_on: false });
+            }
+            if kind == 3 {
+                graph.finally = Some(NodeIdx(index));
+            }
+        }
         let wanted = pairs(&graph);
         prop_assert_eq!(&drawn(&draw(&graph, Format::Mermaid), "-->"), &wanted);
         prop_assert_eq!(&drawn(&draw(&graph, Format::Dot), "->"), &wanted);

@@ -3,7 +3,8 @@
 //! Each node has one line, at its first place in the order of the run; later mentions are `→ name`, and
 //! `↩ name` where the run goes back to a node it came through.
 
-use super::{Picture, edges_of};
+use super::{Choice, Line, Look, Picture, Why, choices};
+use crate::graph::document::written;
 use crate::graph::{Durability, Graph};
 use crate::text::{bounded, plain};
 
@@ -63,18 +64,8 @@ fn head(graph: &Graph, picture: &Picture) -> String {
         Durability::Crash => "survives a crash",
         Durability::Exit => "kept when it ends",
     };
-    let deadline = graph.deadline.map_or_else(String::new, |limit| format!(", {}", duration(limit)));
+    let deadline = graph.deadline.map_or_else(String::new, |limit| format!(", {}", written(limit)));
     format!("{line}\nat most {} steps{deadline}; {durability}\n\n", graph.max_steps)
-}
-
-fn duration(limit: std::time::Duration) -> String {
-    let millis = limit.as_millis();
-    for (unit, each) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if millis >= each && millis.is_multiple_of(each) {
-            return format!("{}{unit}", millis / each);
-        }
-    }
-    format!("{millis}ms")
 }
 
 struct Tree<'p> {
@@ -110,58 +101,65 @@ impl Tree<'_> {
                 *shown = true;
             }
             self.path.push(node);
-            let mut left = format!("{lead}{}", shape.name);
+            let gate = if shape.look == Look::Gate { "◆ " } else { "" };
+            let mut left = format!("{lead}{gate}{}", shape.name);
             let mut right = shape.detail.clone();
             if let Some((times, each)) = &shape.each {
                 left.extend([" ", times]);
                 right.extend([", ", each]);
             }
-            if shape.is_prompt {
-                right.insert_str(0, "prompt ");
+            match shape.look {
+                Look::Prompt => right.insert_str(0, "prompt "),
+                Look::Gate => right.insert_str(0, "gate: "),
+                Look::Task | Look::Graph => {}
+            }
+            for mark in &shape.marks {
+                right.extend([", ", mark]);
             }
             self.lines.push((left, right));
-            // A chain goes down without indenting.
-            let edges = edges_of(self.graph, node);
-            match edges.as_slice() {
-                [only] if only.label.is_empty() => match only.to {
-                    Some(to) if !self.is_shown(to) => {
+            let ways = choices(self.graph, node);
+            match ways.as_slice() {
+                [] => {}
+                // A chain goes down without indenting.
+                [Choice { why: Why::Always, to }] => match to.as_slice() {
+                    [to] if !self.is_shown(*to) => {
                         lead = format!("{rest}↓ ");
-                        node = to;
+                        node = *to;
                         continue;
                     }
-                    to => self.mention(&format!("{rest}↓ "), to),
+                    [] => self.mention(&format!("{rest}↓ "), None),
+                    [to] => self.mention(&format!("{rest}↓ "), Some(*to)),
+                    several => {
+                        self.lines.push((format!("{rest}⇉ at once"), String::new()));
+                        let targets: Vec<Option<usize>> = several.iter().copied().map(Some).collect();
+                        self.together(rest, &targets, depth);
+                    }
                 },
-                _ => self.branches(rest, node, depth),
+                ways => self.branches(rest, ways, depth),
             }
             break;
         }
         self.path.truncate(came_with);
     }
 
-    /// The arms of a node.
-    fn branches(&mut self, rest: &str, node: usize, depth: usize) {
-        let arms = self.graph.nodes.get(node).map(|node| node.next.as_slice()).unwrap_or_default();
-        let choice = arms.len() > 1 || arms.iter().any(|arm| arm.when.is_some());
-        if let ([arm], false) = (arms, choice) {
-            let targets: Vec<Option<usize>> = arm.to.iter().map(|to| Some(to.0)).collect();
-            self.lines.push((format!("{rest}⇉ at once"), String::new()));
-            self.together(rest, &targets, depth);
-            return;
-        }
-        for (index, arm) in arms.iter().enumerate() {
-            let (corner, below) = corner(index + 1 == arms.len());
-            let label = match &arm.when {
-                Some(when) => format!("if {}", bounded(&plain(when.source().trim()), CONDITION)),
-                None => "else".to_owned(),
+    /// The ways out of a node.
+    fn branches(&mut self, rest: &str, ways: &[Choice], depth: usize) {
+        for (index, way) in ways.iter().enumerate() {
+            let (corner, below) = corner(index + 1 == ways.len(), way.line());
+            let label = match &way.why {
+                Why::Always => "then".to_owned(),
+                Why::If(condition) => format!("if {}", bounded(condition, CONDITION)),
+                _ => bounded(&way.label(), CONDITION),
             };
             let lead = format!("{rest}{corner}{label} ");
             let rest = format!("{rest}{below}");
-            match arm.to.as_slice() {
+            match way.to.as_slice() {
                 [] => self.mention(&lead, None),
-                [only] => self.target(&lead, &rest, Some(only.0), depth + 1),
+                [only] => self.target(&lead, &rest, Some(*only), depth + 1),
                 several => {
-                    let targets: Vec<Option<usize>> = several.iter().map(|to| Some(to.0)).collect();
-                    self.lines.push((format!("{lead}⇉ at once"), String::new()));
+                    let targets: Vec<Option<usize>> = several.iter().copied().map(Some).collect();
+                    let how = if matches!(way.why, Why::Goto) { "⇉ some of" } else { "⇉ at once" };
+                    self.lines.push((format!("{lead}{how}"), String::new()));
                     self.together(&rest, &targets, depth + 1);
                 }
             }
@@ -171,7 +169,7 @@ impl Tree<'_> {
     /// Nodes that run in the same step.
     fn together(&mut self, rest: &str, targets: &[Option<usize>], depth: usize) {
         for (index, target) in targets.iter().enumerate() {
-            let (corner, below) = corner(index + 1 == targets.len());
+            let (corner, below) = corner(index + 1 == targets.len(), Line::Plain);
             self.target(&format!("{rest}{corner}"), &format!("{rest}{below}"), *target, depth + 1);
         }
     }
@@ -203,7 +201,15 @@ impl Tree<'_> {
     }
 }
 
-/// How a branch begins, and how the lines below it do.
-const fn corner(last: bool) -> (&'static str, &'static str) {
-    if last { ("└─ ", "   ") } else { ("├─ ", "│  ") }
+/// How a branch begins, and how the lines below it do: dashed where failures lead, dotted where the function chooses.
+const fn corner(last: bool, line: Line) -> (&'static str, &'static str) {
+    let begins = match (last, line) {
+        (true, Line::Plain) => "└─ ",
+        (false, Line::Plain) => "├─ ",
+        (true, Line::Failing) => "└╌ ",
+        (false, Line::Failing) => "├╌ ",
+        (true, Line::Chosen) => "└┈ ",
+        (false, Line::Chosen) => "├┈ ",
+    };
+    (begins, if last { "   " } else { "│  " })
 }

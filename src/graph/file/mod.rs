@@ -106,8 +106,6 @@ pub(super) struct GraphFile {
     pub(super) migrations: Vec<RawMigration>,
 }
 
-const SECTIONS: [&str; 5] = ["graph", "defaults", "state", "node", "migrate"];
-
 impl GraphFile {
     /// Lowers a parsed document. What cannot be read becomes a fault, and the rest is read on.
     pub(super) fn lower(document: &Spanned<DeTable<'_>>, faults: &mut Vec<Fault>) -> Self {
@@ -135,11 +133,7 @@ impl GraphFile {
         let channels = members(&mut root, "state", faults, channel::read, RawChannel::broken);
         let nodes = members(&mut root, "node", faults, node::read, RawNode::broken);
         let migrations = header::migrations(&mut root, faults);
-        for (key, _) in root.entries() {
-            if !SECTIONS.contains(key.get_ref()) {
-                faults.push(root.unknown(key, &SECTIONS));
-            }
-        }
+        root.finish(faults);
         Self { graph, defaults, channels, nodes, migrations }
     }
 

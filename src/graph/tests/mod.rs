@@ -9,7 +9,9 @@ use serde_json::json;
 
 use super::*;
 
-mod keys;
+mod compare;
+pub(super) mod keys;
+mod laws;
 mod safety;
 mod shipped;
 mod waits;

@@ -1,7 +1,6 @@
 //! Gates, danger, trust and secrets.
 
 use super::keys::said;
-use super::*;
 
 /// A plan that a model makes, a gate, and mail that cannot be unsent.
 const MAIL: &str = r#"

@@ -101,3 +101,97 @@ fn the_shipped_graphs_have_neither_faults_nor_warnings() {
         assert!(graph.unwrap().channels.iter().any(|channel| channel.output), "{name} says what it is for");
     }
 }
+
+/// The properties of an object of the schema.
+fn properties(schema: &serde_json::Value, at: &str) -> BTreeSet<String> {
+    let place = schema.pointer(at).unwrap_or_else(|| panic!("no {at}"));
+    assert_eq!(place["additionalProperties"], json!(false), "{at}");
+    place["properties"].as_object().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn the_schema_has_the_keys_that_the_parser_knows() {
+    document::asked::take();
+    check("t", super::keys::EVERYTHING, &super::keys::everything()).unwrap();
+    let asked = document::asked::take();
+    let schema = schema();
+    let mut objects: BTreeSet<&str> = schema["$defs"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, of)| of["type"] == "object")
+        .map(|(name, _)| name.as_str())
+        .collect();
+    for (table, place) in [
+        ("the graph file", ""),
+        ("graph", "graph"),
+        ("defaults", "defaults"),
+        ("state", "channel"),
+        ("node", "node"),
+        ("migrate", "migrate"),
+        ("each", "each"),
+        ("timeout", "timeout"),
+        ("retry", "retry"),
+        ("budget", "budget"),
+        ("an `on_error` arm", "error_arm"),
+        ("cache", "cache"),
+        ("join", "join"),
+        ("an arm", "arm"),
+        ("retention", "retention"),
+    ] {
+        let at = if place.is_empty() { String::new() } else { format!("/$defs/{place}") };
+        let known: BTreeSet<String> = asked
+            .get(table)
+            .unwrap_or_else(|| panic!("{table} was not read: {asked:?}"))
+            .iter()
+            .map(|key| (*key).to_owned())
+            .collect();
+        assert_eq!(properties(&schema, &at), known, "{table}");
+        objects.remove(place);
+    }
+    assert!(objects.is_empty(), "not compared: {objects:?}");
+}
+
+#[test]
+fn graph_files_fit_the_schema() {
+    let schema = schema();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let value = |text: &str| serde_json::to_value(text.parse::<toml::Table>().unwrap()).unwrap();
+    for (name, text) in SHIPPED.into_iter().chain([("everything", super::keys::EVERYTHING), ("full", FULL)]) {
+        let value = value(text);
+        let errors: Vec<String> =
+            validator.iter_errors(&value).map(|e| format!("{} at {}", e, e.instance_path())).collect();
+        assert!(errors.is_empty(), "{name}: {errors:?}");
+    }
+    for (from, to) in [
+        ("barrier = \"dataflow\"", "barrier = \"none\""),
+        ("max_visits = 5", "max_visit = 5"),
+        ("usd = 0.50", "usd = 0"),
+        ("deadline = \"2h\"", "deadline = \"2 hours\""),
+        ("kind = \"gate\"\n", ""),
+        ("join = \"all\"", "join = \"some\""),
+        ("on = [\"timeout\", \"refused\"]", "on = [\"slow\"]"),
+        ("{ else = \"deep\" }", "{ to = \"deep\" }"),
+    ] {
+        assert_eq!(super::keys::EVERYTHING.matches(from).count(), 1, "{from}");
+        let wrong = super::keys::EVERYTHING.replace(from, to);
+        assert!(!validator.is_valid(&value(&wrong)), "{to}");
+        assert!(check("t", &wrong, &super::keys::everything()).is_err(), "{to}");
+    }
+}
+
+#[test]
+fn every_description_says_something() {
+    fn walk(value: &serde_json::Value, path: &str) {
+        if let Some(properties) = value.get("properties").and_then(serde_json::Value::as_object) {
+            for (key, of) in properties {
+                let described = of.get("description").is_some() || of.get("$ref").is_some();
+                assert!(described, "{path}/{key} has no description");
+            }
+        }
+        for (key, inner) in value.as_object().into_iter().flatten() {
+            walk(inner, &format!("{path}/{key}"));
+        }
+    }
+    walk(&schema(), "");
+}

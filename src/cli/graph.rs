@@ -10,7 +10,7 @@ use super::graph_args::{DrawFormat, GraphCommand};
 use super::printer::{self, Page, bold, count, dim};
 use super::world::{dry_host, workflow_failure};
 use super::{change, diff, dry, gates, history, keep, runs, start};
-use crate::graph::{self, FaultReport};
+use crate::graph::{self, FaultReport, Retention};
 use crate::supervise::Shutdown;
 use crate::text;
 use crate::workflow::{GraphSource, Host, WorkflowError, eject};
@@ -69,8 +69,8 @@ async fn of_runs(global: &Global, command: GraphCommand, shutdown: &Shutdown) ->
         GraphCommand::Effects { run, view } => keep::effects(global, &run, &view).await,
         GraphCommand::Verify { run, view } => keep::verify(global, run.as_deref(), &view).await,
         GraphCommand::Prune { graph, keep_last, max_age, dry_run, view } => {
-            let keep = keep::Keep { keep_last, max_age, dry: dry_run };
-            keep::prune(global, graph.as_deref(), keep, &view).await
+            let given = Retention { keep_last, max_age };
+            keep::prune(global, graph.as_deref(), (given, dry_run), &view).await
         }
         GraphCommand::Hold { run, reason, place } => keep::hold(global, &run, Some(reason), &place).await,
         GraphCommand::Unhold { run, place } => keep::hold(global, &run, None, &place).await,

@@ -160,8 +160,9 @@ fn failed_how(failure: &TaskFailure) -> String {
 }
 
 fn answer_line(answer: &GateAnswer) -> String {
-    let signed = if answer.signature.is_some() { ", signed" } else { "" };
-    let note = answer.note.as_ref().map(|note| format!(": {}", text::plain(note))).unwrap_or_default();
+    let signed = if answer.signature.is_some() { " (signed)" } else { "" };
+    let note = answer.note.as_ref().map(|note| format!(", who says: {}", text::plain(note)));
+    let note = note.unwrap_or_default();
     let said = format!(
         "    gate {}: {} by {}{signed}{note}",
         text::plain(&answer.gate),

@@ -1,7 +1,6 @@
 //! `sentrix graph verify|prune|hold|unhold|effects`
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -21,15 +20,12 @@ type Proof = (RunSummary, Result<Verification, CheckpointError>);
 /// Proves that runs' logs are whole.
 pub(super) async fn verify(global: &Global, run: Option<&str>, view: &View) -> Outcome {
     let world = World::open(global, &view.place)?;
-    let runs = match run {
-        Some(run) => {
-            let run = find_run(&world, run).await?;
-            vec![world.host.load(run).await.map_err(workflow_failure)?.summary]
-        }
-        None => {
-            let filter = RunFilter { children: true, ..RunFilter::default() };
-            world.host.runs(filter).await.map_err(workflow_failure)?
-        }
+    let runs = if let Some(run) = run {
+        let run = find_run(&world, run).await?;
+        vec![world.host.load(run).await.map_err(workflow_failure)?.summary]
+    } else {
+        let filter = RunFilter { children: true, ..RunFilter::default() };
+        world.host.runs(filter).await.map_err(workflow_failure)?
     };
     let mut proofs: Vec<Proof> = Vec::new();
     for summary in runs {
@@ -115,16 +111,13 @@ fn proof_lines((summary, found): &Proof) -> Vec<String> {
     lines
 }
 
-/// What to keep, as the command line says; nothing set means what each graph says.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Keep {
-    pub(super) keep_last: Option<u32>,
-    pub(super) max_age: Option<Duration>,
-    pub(super) dry: bool,
-}
-
-/// Takes away what need not be kept.
-pub(super) async fn prune(global: &Global, graph: Option<&str>, keep: Keep, view: &View) -> Outcome {
+/// Takes away what need not be kept: as the command line says, or each graph where it says nothing.
+pub(super) async fn prune(
+    global: &Global,
+    graph: Option<&str>,
+    (given, dry): (Retention, bool),
+    view: &View,
+) -> Outcome {
     let world = World::open(global, &view.place)?;
     let runs = world.host.runs(RunFilter::default()).await.map_err(workflow_failure)?;
     let mut names: BTreeSet<String> = runs.into_iter().map(|run| run.graph).collect();
@@ -139,7 +132,6 @@ pub(super) async fn prune(global: &Global, graph: Option<&str>, keep: Keep, view
         }
         names.retain(|name| name == graph);
     }
-    let given = Retention { keep_last: keep.keep_last, max_age: keep.max_age };
     let mut gone = Retained::default();
     for name in names {
         let policy = if given == Retention::default() { own(&world, &name) } else { given };
@@ -149,7 +141,7 @@ pub(super) async fn prune(global: &Global, graph: Option<&str>, keep: Keep, view
         let retained = world
             .host
             .engine()
-            .retain(&name, policy, keep.dry)
+            .retain(&name, policy, dry)
             .await
             .map_err(|error| workflow_failure(error.into()))?;
         gone.deleted.extend(retained.deleted);
@@ -160,12 +152,12 @@ pub(super) async fn prune(global: &Global, graph: Option<&str>, keep: Keep, view
             let list = |runs: &[RunSummary]| -> Vec<Value> {
                 runs.iter().map(|run| json!({ "run_id": run.run, "graph": run.graph })).collect()
             };
-            printer::json(&json!({ "version": 1, "dry_run": keep.dry, "deleted": list(&gone.deleted),
+            printer::json(&json!({ "version": 1, "dry_run": dry, "deleted": list(&gone.deleted),
                 "shortened": list(&gone.shortened) }))?;
         }
         Format::Table => {
             let mut table = Page::new(&["RUN", "GRAPH", "STATUS", "LAST", "WHAT"]);
-            let would = if keep.dry { "would be " } else { "" };
+            let would = if dry { "would be " } else { "" };
             let rows = gone.deleted.iter().map(|run| (run, format!("{would}deleted"))).chain(
                 gone.shortened.iter().map(|run| (run, format!("history {would}cut to its last state"))),
             );
@@ -191,13 +183,14 @@ pub(super) async fn prune(global: &Global, graph: Option<&str>, keep: Keep, view
 /// What a graph says of its runs; nothing where it is not at hand any more.
 fn own(world: &World, name: &str) -> Retention {
     let source = world.host.library().graph(name);
-    match source.and_then(|source| world.host.check(&source)) {
-        Ok(graph) => graph.retention,
-        Err(_) => {
+    let checked = source.and_then(|source| world.host.check(&source));
+    checked.map_or_else(
+        |_| {
             printer::note(dim(format!("{}: not at hand, so its runs stay as they are", text::plain(name))));
             Retention::default()
-        }
-    }
+        },
+        |graph| graph.retention,
+    )
 }
 
 /// Keeps a run whole, or no longer.

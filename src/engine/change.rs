@@ -69,7 +69,7 @@ impl Engine {
         store.create(log.claim(), new).await?;
         let over = at.is_over();
         let status = if over { RunStatus::Done } else { RunStatus::Interrupted };
-        let error = (!over).then(|| "forked, not begun".to_owned());
+        let error = (!over).then(|| "not begun".to_owned());
         log.submit(Vec::new(), Some(Finish { status, error, seal: None }), || None).await?;
         Ok(run)
     }

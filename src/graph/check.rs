@@ -8,7 +8,14 @@
 //!   that is left out of the output writes nothing.
 //! - All nodes of a step run at once on the same state; each takes its first arm that holds; the next step
 //!   is the union of the arms' nodes, each node once.
-//! - A node's `retry` replaces the one in `[defaults]` as a whole.
+//! - A node's `retry`, `timeout`, `budget` and `on_error` each replace the one in `[defaults]` as a whole. The node
+//!   that the default `on_error` leads to, gates and `finally` do not take it.
+//! - A node with `join`, `defer` or a gate may run later than it was reached, beside whatever others lead to by then.
+//!   One that joins all does not run while a node that leads to it may still run; a deferred one only beside others
+//!   that are deferred.
+//! - A node that fails goes on at an arm of `on_error`, as at an arm of `next`. Tasks that are sent run in the next
+//!   step, each with its own input, beside what `next` or `goto` leads to.
+//! - What a task makes of an untrusted channel is untrusted, its failures' messages too, and so is a model's answer.
 
 mod bits;
 mod condition;

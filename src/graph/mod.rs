@@ -1,8 +1,9 @@
 //! Graph files: TOML text with spans → all faults at once → a checked [`Graph`].
 //!
 //! [`check()`] reads a file against a [`Catalog`] of what the host program offers and gives a [`Graph`] or all
-//! [`Faults`]; [`draw()`] shows a graph. `engine` runs what comes out of here, `cli` shows the faults. Start
-//! reading at `check.rs`, which says what the checks assume of a run; the file format is in `file.rs`.
+//! [`Faults`]; [`check_all`] gives its warnings too. [`draw()`] shows a graph, [`compare`] two versions of one,
+//! [`schema`] the file format. `engine` runs what comes out of here, `cli` shows the faults. Start
+//! reading at `check.rs`, which says what the checks assume of a run; the file format is in `file`.
 //!
 //! **Invariant:** sync, and knows nothing of the engine that runs a graph.
 //! **Invariant:** no text of a graph file, however hostile, panics here or reaches a terminal unescaped.

@@ -24,7 +24,6 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
-
 use uuid::Uuid;
 
 use self::schema::MIGRATIONS;
@@ -50,6 +49,8 @@ const DISK_FACTOR: u32 = 10;
 const QUICK_DISK_US: u32 = 400;
 
 /// Keeps the logs of runs in a SQLite file. Several processes may use one file.
+///
+/// The file never shrinks: what a prune takes away leaves room that later entries use.
 #[derive(Debug)]
 pub struct SqliteCheckpointer {
     path: Arc<PathBuf>,
@@ -261,6 +262,6 @@ const fn entry_id(run_no: i64, seq: u32) -> i64 {
 }
 
 /// The number of an entry in its run.
-const fn seq_of(id: i64) -> u32 {
-    (id & 0xffff_ffff) as u32
+fn seq_of(id: i64) -> u32 {
+    u32::try_from(id & i64::from(u32::MAX)).unwrap_or(u32::MAX)
 }

@@ -404,8 +404,9 @@ fn a_graph_that_concludes_nothing_does_not_pass_for_one_that_did() {
     world.run(["graph", "eject", "."]).exits(0);
     let file = world.root().join("graphs/investigate.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    let edited =
-        text.replace("task = \"police.conclude\"", "task = \"core.note\"\nwith = { text = \"later\" }");
+    let conclude = "task = \"police.conclude\"\nreads = { draft = \"verified\" }";
+    assert!(text.contains(conclude));
+    let edited = text.replace(conclude, "task = \"core.note\"\nwith = { text = \"later\" }");
     std::fs::write(&file, edited).unwrap();
     let asked = world.sentrix("police investigate 1 --format json").exits(1).json();
     assert_eq!(asked["cases"], json!([]), "the case there is belongs to an earlier investigation");

@@ -97,18 +97,18 @@ fn conflicts(parts: &Parts<'_>, scope: &Scope<'_>, faults: &mut Vec<Fault>) {
         if channel.ty.is_none() {
             continue;
         }
-        // Each writer once, with whether its write stands alone.
+        // Each writer once, with whether it replaces the value.
         let mut writers: Vec<(usize, bool)> = Vec::new();
         for node in 0..parts.nodes.len() {
             let mut own = parts.writes(node).filter(|write| write.channel == index).peekable();
             if own.peek().is_some() {
-                let overwrites = own.any(|write| write.overwrites);
-                writers.push((node, overwrites || channel.value.reducer == Reducer::Last));
+                writers.push((node, own.any(|write| write.overwrites)));
             }
         }
-        for (position, (first, alone)) in writers.iter().enumerate() {
-            for (second, also_alone) in writers.iter().skip(position + 1) {
-                if !(*alone || *also_alone) || !together.both(*first, *second) {
+        let is_last = channel.value.reducer == Reducer::Last;
+        for (position, (first, replaces)) in writers.iter().enumerate() {
+            for (second, also_replaces) in writers.iter().skip(position + 1) {
+                if !(is_last || (*replaces && *also_replaces)) || !together.both(*first, *second) {
                     continue;
                 }
                 if faults.len() > ENOUGH {

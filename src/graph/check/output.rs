@@ -65,7 +65,7 @@ pub(super) fn writes(raw: &RawNode, scope: &Scope<'_>, face: &Face, faults: &mut
         type_fits(field, overwrites, channel, face, &span, faults);
         if let Some(first) = out.iter().find(|write| write.channel == index)
             && channel.ty.is_some()
-            && (channel.value.reducer == Reducer::Last || overwrites || first.overwrites)
+            && (channel.value.reducer == Reducer::Last || (overwrites && first.overwrites))
         {
             faults.push(
                 Fault::new(

@@ -199,6 +199,17 @@ fn nodes_that_wait_meet_other_branches() {
         ]),
         1
     );
+    // Of two that append, one may replace the list, not both.
+    let lists = |one: &str, two: &str| {
+        let list = "task = 'look'\nwith = { topic = '' }\nwrites = { answer = 'list' }";
+        said(&format!(
+            "[graph]\nname = 'x'\nstart = 's'\n[state]\nlist = {{ type = 'string[]', reducer = 'append', default = [], output = true }}\n\
+             [node.s]\ntask = 'noop'\nnext = ['a', 'b']\n[node.a]\n{list}\n{one}\n[node.b]\n{list}\n{two}\n"
+        ))
+    };
+    assert_eq!(lists("", ""), NONE);
+    assert_eq!(lists("overwrite = ['answer']", ""), ["G025"], "what replaces a list is a list");
+    assert_eq!(lists("overwrite = ['answer']", "overwrite = ['answer']"), ["G025", "G027", "G025"]);
     // Two that wait for everything run at once; failures take other ways at the same time.
     assert_eq!(
         writers(&[("s", "['a', 'b']", ""), ("a", "", "#W\ndefer = true"), ("b", "", "#W\ndefer = true")]),

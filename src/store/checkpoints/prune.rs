@@ -57,18 +57,16 @@ fn cut(connection: &Connection, no: i64, base: &Snapshot) -> rusqlite::Result<An
         .prepare_cached("SELECT kind, step FROM entries WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT 1")?
         .query_row(gone, |row| Ok(read::kind(row, 0)?.steps(row.get(1)?)))
         .optional()?;
-    let steps = match last {
-        Some(steps) => steps,
-        None => {
-            let known = connection.query_row("SELECT steps FROM bases WHERE run = ?", [no], |row| row.get(0));
-            known.optional()?.unwrap_or(0)
-        }
+    let steps = if last.is_some() {
+        last
+    } else {
+        connection.query_row("SELECT steps FROM bases WHERE run = ?", [no], |row| row.get(0)).optional()?
     };
     connection.prepare_cached("DELETE FROM entries WHERE id >= ? AND id < ?")?.execute(gone)?;
     connection
         .prepare_cached("DELETE FROM snapshots WHERE run = ? AND seq <= ?")?
         .execute(params![no, base.seq])?;
-    set_base(connection, no, base, steps)?;
+    set_base(connection, no, base, steps.unwrap_or(0))?;
     Ok(Ok(()))
 }
 

@@ -1,4 +1,12 @@
-use std::path::Path;
+//! Tests by subject. What every store of checkpoints must do is in `contract.rs` and `retention.rs`, which run
+//! against the one in memory too.
+
+mod claims;
+mod contract;
+mod files;
+mod retention;
+mod runs;
+
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -7,10 +15,10 @@ use serde_json::{Map, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::clock::{self, TestClock};
+use crate::clock::{self, Clock as _, TestClock};
 use crate::engine::{
-    Ctx, Definition, Engine, EntryKind, GraphBuilder, NodeBuilder, Outcome, Registry, RunControl, RunOptions,
-    RunStatus,
+    Ctx, Engine, Entry, EntryKind, Finish, GraphBuilder, MemoryCheckpointer, NodeBuilder, Registry,
+    RunStatus, Snapshot, StoredEntry,
 };
 use crate::graph::{Graph, Reducer};
 
@@ -77,269 +85,119 @@ fn engine(store: &Arc<SqliteCheckpointer>, size: usize) -> Engine {
     Engine::builder().registry(registry(size)).checkpointer(Arc::clone(store) as _).build()
 }
 
-#[tokio::test]
-async fn a_run_is_read_back_as_it_was_written() {
-    let world = World::new();
-    let options = RunOptions {
-        prompt_texts: Arc::new([("a.system".to_owned(), "be kind".to_owned())].into()),
-        ..RunOptions::default()
-    };
-    for durability in [Durability::Power, Durability::Crash, Durability::Exit] {
-        let store = world.store();
-        let engine = engine(&store, 3);
-        let given: Map<_, _> = [("n".to_owned(), json!(1))].into_iter().collect();
-        let done = engine.run(counter(4, durability), given.clone(), options.clone()).await.unwrap();
-        drop((engine, store));
-        let store = world.store();
-        let record = store.load(done.run).await.unwrap();
-        let definition = Definition::of(&counter(4, durability), Arc::clone(&options.prompt_texts));
-        assert_eq!(record.definition, definition);
-        assert_eq!((record.input, record.durability), (given, durability));
-        assert_eq!((record.summary.status, record.summary.steps), (RunStatus::Done, 3));
-        assert_eq!(record.entries.len(), 3);
-        assert_eq!(record.entries[0].entry.body, r#"{"w":[["n",2],["log","xxx"]],"next":["count"]}"#);
-        assert_eq!(store.history(done.run).await.unwrap().entries, record.entries);
-        let engine = engine_of(&store);
-        let again = engine.resume(done.run, |_| Ok(counter(4, durability)), RunOptions::default());
-        assert_eq!(again.await.unwrap(), done);
-    }
-    let runs = world.store().list(RunFilter { limit: Some(2), ..RunFilter::default() }).await.unwrap();
-    assert_eq!(runs.len(), 2);
-    assert!(runs[0].created_ms >= runs[1].created_ms && runs.iter().all(|run| !run.live));
-    let none = RunFilter { graph: Some("other".to_owned()), ..RunFilter::default() };
-    assert_eq!(world.store().list(none).await.unwrap(), []);
-}
-
 fn engine_of(store: &Arc<SqliteCheckpointer>) -> Engine {
     engine(store, 0)
 }
 
-#[tokio::test]
-async fn a_run_that_is_given_up_is_free_at_once_and_goes_on_where_it_was() {
-    let world = World::new();
-    let store = world.store();
-    let mut stuck = registry(1);
-    stuck.task("demo.count", "counts to 3 and waits for ever", |_: Ctx, input: In| async move {
-        if input.n == 3 {
-            std::future::pending::<()>().await;
-        }
-        Ok(Out { n: input.n + 1, log: String::new() })
-    });
-    let stuck = Engine::builder().registry(stuck).checkpointer(Arc::clone(&store) as _).build();
-    let run = RunId::fresh();
-    let options = RunOptions { run_id: Some(run), ..RunOptions::default() };
-    let graph = counter(6, Durability::Crash);
-    let work = stuck.run(Arc::clone(&graph), Map::new(), options);
-    tokio::time::timeout(Duration::from_millis(100), work).await.unwrap_err();
-    let done = engine_of(&store).resume(run, |_| Ok(graph), RunOptions::default()).await.unwrap();
-    assert_eq!((done.status, done.steps, &done.state["n"]), (Outcome::Done, 6, &json!(6)));
+/// A store of either kind with its clock, for what both must do.
+struct Bench {
+    store: Arc<dyn Checkpointer>,
+    clock: Arc<TestClock>,
+    _world: Option<World>,
 }
 
-#[tokio::test]
-async fn a_claim_holds_while_its_process_lives_and_not_longer() {
-    let world = World::new();
-    let clock = Arc::new(TestClock::at_millis(1_000_000));
-    let store = Arc::new(SqliteCheckpointer::open(&world.path(), Arc::clone(&clock) as _).unwrap());
-    let other = world.store();
-    let run = RunId::fresh();
-    let graph = counter(3, Durability::Crash);
-    let claim = Claim::new(run);
-    let new = NewRun {
+impl Bench {
+    fn memory() -> Self {
+        let clock = Arc::new(TestClock::at_millis(1_000_000));
+        Self { store: Arc::new(MemoryCheckpointer::new(Arc::clone(&clock) as _)), clock, _world: None }
+    }
+
+    fn sqlite() -> Self {
+        let (world, clock) = (World::new(), Arc::new(TestClock::at_millis(1_000_000)));
+        let store = SqliteCheckpointer::open(&world.path(), Arc::clone(&clock) as _).unwrap();
+        Self { store: Arc::new(store), clock, _world: Some(world) }
+    }
+
+    /// Milliseconds that have passed.
+    fn passed(&self) -> i64 {
+        self.clock.now().as_millisecond() - 1_000_000
+    }
+
+    /// Stores a new run and gives its claim.
+    async fn begin(&self, new: NewRun) -> Claim {
+        let claim = Claim::new(new.run);
+        self.store.create(&claim, new).await.unwrap();
+        claim
+    }
+
+    /// Lets go of a run without bringing it to rest, as a process that ends.
+    fn let_go(&self, claim: &Claim) {
+        claim.end();
+        self.store.release(claim);
+    }
+
+    /// A run with finished supersteps that came to rest, and nobody holds.
+    async fn rested(&self, steps: u32) -> RunId {
+        let claim = self.begin(new_run(RunId::fresh())).await;
+        self.store.append(&claim, batch(0, (0..steps).map(step).collect())).await.unwrap();
+        self.store.append(&claim, finish(steps, RunStatus::Interrupted)).await.unwrap();
+        self.let_go(&claim);
+        claim.run
+    }
+}
+
+/// Runs each test of a module against both kinds of store.
+macro_rules! for_both {
+    ($($name:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test] async fn $name() { super::$name(super::Bench::memory()).await; })*
+        }
+        mod sqlite {
+            $(#[tokio::test] async fn $name() { super::$name(super::Bench::sqlite()).await; })*
+        }
+    };
+}
+use for_both;
+
+fn definition(hash: &str) -> Definition {
+    Definition {
+        graph: "demo".to_owned(),
+        version: 1,
+        hash: hash.to_owned(),
+        source: format!("the text of {hash}").into(),
+        prompts: Arc::new([("a.system".to_owned(), "be kind".to_owned())].into()),
+    }
+}
+
+fn new_run(run: RunId) -> NewRun {
+    NewRun {
         run,
-        definition: Definition::of(&graph, Arc::default()),
-        input: Map::new(),
+        definition: definition("one"),
+        input: [("n".to_owned(), json!(1.5))].into_iter().collect(),
         durability: Durability::Crash,
         parent: None,
         forked_from: None,
         snapshot: None,
-    };
-    store.create(&claim, new.clone()).await.unwrap();
-    let second = Claim::new(run);
-    let fault = store.create(&second, new).await.unwrap_err();
-    assert_eq!(fault.kind, CheckpointErrorKind::Exists);
-    for store in [&store, &other] {
-        let fault = store.claim(&second).await.unwrap_err();
-        assert!(
-            matches!(&fault.kind, CheckpointErrorKind::Held(by) if by.starts_with("process ")),
-            "{fault}"
-        );
-        assert!(store.load(run).await.unwrap().summary.live);
     }
-    let nobody = Claim::new(RunId::fresh());
-    assert_eq!(other.claim(&nobody).await.unwrap_err().kind, CheckpointErrorKind::NotFound);
-
-    // A process of this machine that is gone: free at once, also within its lease.
-    let gone = "UPDATE runs SET owner_pid = 4000000, owner_start = 1, lease_until_ms = 9000000000000";
-    world.raw().execute(gone, []).unwrap();
-    assert!(!other.load(run).await.unwrap().summary.live);
-    let abandoned = RunFilter { abandoned: true, ..RunFilter::default() };
-    assert_eq!(other.list(abandoned.clone()).await.unwrap().len(), 1);
-    // Another machine's process cannot be looked up: the lease decides.
-    world.raw().execute("UPDATE runs SET owner_host = 'far/boot/ns', lease_until_ms = 1000500", []).unwrap();
-    let fault = store.claim(&second).await.unwrap_err();
-    assert!(fault.to_string().contains("process 4000000 on far"), "{fault}");
-    clock.advance(Duration::from_secs(1));
-    store.claim(&second).await.unwrap();
-    assert_eq!(other.list(abandoned).await.unwrap(), []);
-    second.end();
-    store.release(&second);
-    claim.end();
-    let done = engine_of(&other).resume(run, |_| Ok(graph), RunOptions::default()).await.unwrap();
-    assert_eq!(done.steps, 3);
 }
 
-#[tokio::test]
-async fn a_run_that_was_taken_over_can_store_nothing_more() {
-    let world = World::new();
-    let store = world.store();
-    let graph = counter(3, Durability::Crash);
-    let claim = Claim::new(RunId::fresh());
-    let new = NewRun {
-        run: claim.run,
-        definition: Definition::of(&graph, Arc::default()),
-        input: Map::new(),
-        durability: Durability::Crash,
-        parent: None,
-        forked_from: None,
-        snapshot: None,
-    };
-    store.create(&claim, new).await.unwrap();
-    // As if this process had slept past its lease: somebody else takes the run and finishes it.
-    claim.end();
-    let done =
-        engine_of(&world.store()).resume(claim.run, |_| Ok(graph), RunOptions::default()).await.unwrap();
-    assert_eq!(done.steps, 3);
-    let entry = store.history(claim.run).await.unwrap().entries.remove(0).entry;
-    let batch = Batch {
-        first_seq: 0,
-        entries: vec![entry],
-        snapshot: None,
-        finish: None,
-        definition: None,
-        durability: Durability::Crash,
-    };
-    let fault = store.append(&claim, batch).await.unwrap_err();
-    assert_eq!(fault.kind, CheckpointErrorKind::Lost);
-    assert_eq!(store.history(claim.run).await.unwrap().entries.len(), 3);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_runs_of_many_stores_on_one_file_never_meet_a_lock() {
-    const STORES: usize = 4;
-    const RUNS: usize = 8;
-    const STEPS: u32 = 25;
-    let world = World::new();
-    let mut work = tokio::task::JoinSet::new();
-    for store in (0..STORES).map(|_| world.store()) {
-        let engine = engine(&store, 10);
-        for _ in 0..RUNS {
-            let engine = engine.clone();
-            work.spawn(async move {
-                engine.run(counter(STEPS, Durability::Crash), Map::new(), RunOptions::default()).await
-            });
-        }
+fn step(step: u32) -> Entry {
+    Entry {
+        kind: EntryKind::Step,
+        step,
+        node: Some("a".into()),
+        item: None,
+        at_ms: 1_000 + i64::from(step),
+        body: format!("{{\"step\":{step}}}"),
+        hash: [u8::try_from(step % 200).unwrap() + 1; 32],
     }
-    while let Some(done) = work.join_next().await {
-        assert_eq!(done.unwrap().unwrap().steps, STEPS);
-    }
-    let runs = world.store().list(RunFilter::default()).await.unwrap();
-    assert_eq!(runs.len(), STORES * RUNS);
-    assert!(runs.iter().all(|run| run.status == RunStatus::Done && run.steps == STEPS && !run.live));
 }
 
-#[tokio::test]
-async fn a_full_disk_fails_the_run_clearly_and_the_store_goes_on() {
-    let world = World::new();
-    let small = world.raw();
-    small.execute_batch("CREATE TABLE ballast (x)").unwrap();
-    small.execute("INSERT INTO ballast VALUES (zeroblob(1000000))", []).unwrap();
-    let pages: i64 = small.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
-    small.query_row(&format!("PRAGMA max_page_count = {}", pages + 20), [], |_| Ok(())).unwrap();
-    let store = Arc::new(SqliteCheckpointer::start(&world.path(), small, clock::system()).unwrap());
-    let engine = engine(&store, 2_000);
-    let graph = counter(100, Durability::Crash);
-    let error = engine.run(Arc::clone(&graph), Map::new(), RunOptions::default()).await.unwrap_err();
-    assert!(error.to_string().contains("checkpoint not written: database or disk is full"), "{error}");
-    let stored = store.load(error.run).await.unwrap().summary;
-    assert!(stored.steps > 0 && stored.steps < 100 && !stored.live);
-    world.raw().execute("DELETE FROM ballast", []).unwrap();
-    let done = engine.resume(error.run, |_| Ok(graph), RunOptions::default()).await.unwrap();
-    assert_eq!((done.steps, done.state["log"].as_array().unwrap().len()), (100, 100));
+fn batch(first_seq: u32, entries: Vec<Entry>) -> Batch {
+    let durability = Durability::Crash;
+    Batch { first_seq, entries, snapshot: None, finish: None, definition: None, durability }
 }
 
-#[tokio::test]
-async fn a_fan_out_stores_each_result_once() {
-    #[derive(Deserialize, JsonSchema)]
-    struct Item {
-        x: u64,
-    }
-    #[derive(Serialize, JsonSchema)]
-    struct Square {
-        out: String,
-    }
-    let world = World::new();
-    let store = world.store();
-    let mut registry = Registry::new();
-    registry.task("demo.item", "marks", |_: Ctx, item: Item| async move {
-        Ok(Square { out: format!("mark-{}-", item.x).repeat(20) })
-    });
-    let graph = GraphBuilder::new("marks")
-        .input("list", "int[]")
-        .channel("out", "string[]", Reducer::Append)
-        .node(NodeBuilder::task("item", "demo.item").each("list", "x", 3).writes(["out"]))
-        .build()
-        .unwrap();
-    let graph = Arc::new(graph);
-    let engine = Engine::builder().registry(registry).checkpointer(Arc::clone(&store) as _).build();
-    let list: Vec<u64> = (0..200).collect();
-    let given: Map<_, _> = [("list".to_owned(), json!(list))].into_iter().collect();
-    let done = engine.run(graph, given, RunOptions::default()).await.unwrap();
-    assert_eq!(done.state["out"].as_array().unwrap().len(), 200);
-    let stored = store.history(done.run).await.unwrap().entries;
-    let tasks = stored.iter().filter(|stored| stored.entry.kind == EntryKind::Task).count();
-    assert_eq!((tasks, stored.len()), (200, 201));
-    let whole: String = stored.iter().map(|stored| stored.entry.body.as_str()).collect();
-    assert_eq!(whole.matches("mark-199-").count(), 20, "stored once");
+fn finish(first_seq: u32, status: RunStatus) -> Batch {
+    let finish = Finish { status, error: None, seal: None };
+    Batch { finish: Some(finish), ..batch(first_seq, Vec::new()) }
 }
 
-#[tokio::test]
-async fn growth_is_linear_and_a_resume_reads_little() {
-    let world = World::new();
-    let store = world.store();
-    let control = RunControl::new();
-    let stop = control.clone();
-    let mut registry = Registry::new();
-    registry.task("demo.count", "counts, and drains at 400", move |_: Ctx, input: In| {
-        if input.n == 399 {
-            stop.drain();
-        }
-        async move { Ok(Out { n: input.n + 1, log: "x".repeat(1000) }) }
-    });
-    let engine = Engine::builder().registry(registry).checkpointer(Arc::clone(&store) as _).build();
-    let graph = counter(1_000, Durability::Crash);
-    let options = RunOptions { control, ..RunOptions::default() };
-    let part = engine.run(Arc::clone(&graph), Map::new(), options).await.unwrap();
-    assert!(matches!(part.status, Outcome::Interrupted(_)));
-    let record = store.load(part.run).await.unwrap();
-    let payload = 400 * 1000;
-    let read = record.snapshot.map_or(0, |snapshot| snapshot.body.len())
-        + record.entries.iter().map(|stored| stored.entry.body.len()).sum::<usize>();
-    assert!(read < payload + payload / 5, "{read}");
-    drop((engine, store));
-    let size = std::fs::metadata(world.path()).unwrap().len();
-    assert!(size < 3 * payload as u64, "{size}");
-    let store = world.store();
-    let engine = engine_of(&store);
-    let done = engine.resume(part.run, |_| Ok(counter(420, Durability::Crash)), RunOptions::default());
-    let done = done.await.unwrap();
-    assert_eq!((done.steps, done.state["log"].as_array().unwrap().len()), (420, 420));
+fn snapshot(seq: u32) -> Snapshot {
+    Snapshot { seq, body: format!("{{\"before\":{seq}}}"), chain: [u8::try_from(seq % 200).unwrap(); 32] }
 }
 
-#[tokio::test]
-async fn what_is_no_run_is_told_clearly() {
-    let world = World::new();
-    let store = world.store();
-    let fault = store.load(RunId::fresh()).await.unwrap_err();
-    assert_eq!(fault.kind, CheckpointErrorKind::NotFound);
-    assert!(SqliteCheckpointer::open(Path::new("/dev/null/checkpoints.db"), clock::system()).is_err());
+/// The numbers of entries.
+fn seqs(entries: &[StoredEntry]) -> Vec<u32> {
+    entries.iter().map(|stored| stored.seq).collect()
 }

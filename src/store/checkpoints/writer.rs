@@ -389,6 +389,7 @@ impl Op {
                 let snapshot = batch.snapshot.as_ref().map_or(0, |snapshot| snapshot.body.len());
                 1 + (entries + snapshot) / PAGE_BYTES
             }
+            Self::Cache { body, .. } => 2 + body.len() / PAGE_BYTES,
             _ => 2,
         }
     }

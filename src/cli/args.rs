@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::graph_args::GraphCommand;
 use crate::case::Severity;
 
 /// Agentic police for OpenClaw: patrols what AI agents say and do, flags incidents and writes case files.
@@ -17,7 +18,8 @@ use crate::case::Severity;
 )]
 #[command(
     after_help = "Start with `sentrix demo`. Exit codes: 0 done, 1 done and something was found (--fail-on) or failed a \
-    check, 2 bad usage or configuration, 3 an outside service or the disk is unavailable, 70 a bug, 130 interrupted."
+    check, 2 bad usage or configuration, 3 an outside service or the disk is unavailable, 4 refused, or a gate waits for \
+    its answer, 70 a bug, 130 interrupted."
 )]
 pub struct Cli {
     /// Options that every command takes.
@@ -58,9 +60,17 @@ pub enum Command {
     Police(PoliceArgs),
     /// List log files, or show their last entries
     Logs(LogsArgs),
-    /// List, check, draw, run, resume and edit workflow graphs
+    /// Check, draw and run workflow graphs; look into runs, answer their gates, change and prove them
     #[command(subcommand)]
     Graph(GraphCommand),
+    /// Say what a code of `graph check` means; without one, list all codes
+    Explain {
+        /// The code, as G017
+        code: Option<String>,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// Print a completion script for your shell
     Completions {
         /// The shell
@@ -257,113 +267,4 @@ pub struct LogsArgs {
     /// How it is printed
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-}
-
-/// `sentrix graph …`
-#[derive(Debug, Subcommand)]
-pub enum GraphCommand {
-    /// List the graphs and where each comes from
-    List {
-        /// How it is printed
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
-    /// Check graph files and show every fault at once
-    Check {
-        /// Names of graphs, or paths of graph files [default: all graphs]
-        graphs: Vec<String>,
-        /// How it is printed
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
-    /// Draw a graph
-    Draw {
-        /// Name of a graph, or path of a graph file
-        graph: String,
-        /// As what
-        #[arg(long, value_enum, default_value_t)]
-        format: DrawFormat,
-        /// Write to this file instead of standard output
-        #[arg(short, long, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
-    /// Run a graph
-    Run {
-        /// Name of a graph, or path of a graph file
-        graph: String,
-        /// Input channels as a JSON object, or @FILE to read them from a file
-        #[arg(long, value_name = "JSON|@FILE")]
-        input: Option<String>,
-        /// Where the logs and stores are.
-        #[command(flatten)]
-        place: Where,
-        /// How the outcome is printed
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
-    /// List runs
-    Runs {
-        /// Most lines
-        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-        limit: u32,
-        /// Where the logs and stores are.
-        #[command(flatten)]
-        place: Where,
-        /// How it is printed
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
-    /// Show what a run did, step by step
-    History {
-        /// Run id or its first characters; 1 is the latest run
-        run: String,
-        /// Where the logs and stores are.
-        #[command(flatten)]
-        place: Where,
-        /// How it is printed
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
-    /// Go on with an interrupted run
-    Resume {
-        /// Run id or its first characters; 1 is the latest run
-        run: String,
-        /// Where the logs and stores are.
-        #[command(flatten)]
-        place: Where,
-        /// How the outcome is printed
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
-    /// Run the tests beside the graphs (NAME.test.toml)
-    Test {
-        /// Names of graphs, or paths of graph files [default: all graphs]
-        graphs: Vec<String>,
-        /// How it is printed
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
-    /// Write editable copies of the built-in graphs and prompts
-    Eject {
-        /// Folder that gets `graphs/` and `prompts/`
-        #[arg(default_value = ".")]
-        to: PathBuf,
-        /// Replace files that are there
-        #[arg(long)]
-        force: bool,
-    },
-}
-
-/// What a graph is drawn as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum DrawFormat {
-    /// For the terminal.
-    #[default]
-    Text,
-    /// For Markdown pages.
-    Mermaid,
-    /// For Graphviz.
-    Dot,
-    /// For browsers.
-    Svg,
 }

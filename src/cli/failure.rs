@@ -12,6 +12,8 @@ pub(super) enum Failure {
     Usage(String),
     /// Something that an outside service or the disk did: exit 3.
     Unavailable(anyhow::Error),
+    /// Somebody may not do this: exit 4. The text is shown as it is.
+    Refused(String),
     /// Interrupted by the user: exit 130.
     Interrupted,
     /// Anything else: exit 70.
@@ -26,6 +28,8 @@ pub(super) const BAD_ANSWER: u8 = 1;
 pub(super) const USAGE: u8 = 2;
 /// An outside service is unavailable.
 pub(super) const UNAVAILABLE: u8 = 3;
+/// Refused, or an approval is missing: a gate waits for its answer.
+pub(super) const REFUSED: u8 = 4;
 /// A bug of ours.
 pub(super) const BUG: u8 = 70;
 /// Interrupted.
@@ -42,6 +46,7 @@ impl Failure {
         match self {
             Self::Usage(_) => USAGE,
             Self::Unavailable(_) => UNAVAILABLE,
+            Self::Refused(_) => REFUSED,
             Self::Interrupted => INTERRUPTED,
             Self::Bug(_) => BUG,
         }
@@ -53,6 +58,7 @@ impl Failure {
         let (head, said) = match self {
             Self::Usage(text) => ("error", text.clone()),
             Self::Unavailable(error) => ("error", text::causes(error.as_ref())),
+            Self::Refused(text) => ("refused", text.clone()),
             Self::Interrupted => {
                 ("interrupted", String::from("what was finished is saved; run the command again to go on"))
             }

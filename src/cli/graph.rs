@@ -1,15 +1,16 @@
-//! `sentrix graph list|check|draw|run|test|eject`; runs are in `runs`.
+//! `sentrix graph …`: where each verb goes; `list|check|draw|test|eject|schema` themselves.
 
-use serde_json::{Map, Value, json};
+use std::path::Path;
 
-use super::args::{DrawFormat, Format, Global, GraphCommand, Where};
+use serde_json::json;
+
+use super::args::{Format, Global};
 use super::failure::{self, Failure, Outcome};
+use super::graph_args::{DrawFormat, GraphCommand};
 use super::printer::{self, Page, bold, count, dim};
-use super::progress::Progress;
-use super::world::{DirLock, World, dry_host, workflow_failure};
-use super::{patrol, runs};
-use crate::engine::{self, RunOutcome};
-use crate::graph::{self, FaultReport};
+use super::world::{dry_host, workflow_failure};
+use super::{change, diff, dry, gates, history, keep, runs, start};
+use crate::graph::{self, FaultReport, Retention};
 use crate::supervise::Shutdown;
 use crate::text;
 use crate::workflow::{GraphSource, Host, WorkflowError, eject};
@@ -20,48 +21,100 @@ pub(super) async fn run(global: &Global, command: GraphCommand, shutdown: &Shutd
         GraphCommand::List { format } => list(&dry_host(global)?, format),
         GraphCommand::Check { graphs, format } => check(&dry_host(global)?, &graphs, format),
         GraphCommand::Draw { graph, format, output } => {
-            let host = dry_host(global)?;
-            let source = host.library().graph(&graph).map_err(workflow_failure)?;
-            let graph = host.check(&source).map_err(workflow_failure)?;
-            let drawing = graph::draw(
-                &graph,
-                match format {
-                    DrawFormat::Text => graph::Format::Text,
-                    DrawFormat::Mermaid => graph::Format::Mermaid,
-                    DrawFormat::Dot => graph::Format::Dot,
-                    DrawFormat::Svg => graph::Format::Svg,
-                },
-            );
-            match output {
-                None => printer::data(drawing.trim_end())?,
-                Some(path) => std::fs::write(&path, drawing).map_err(|error| {
-                    Failure::Unavailable(
-                        anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
-                    )
-                })?,
-            }
-            Ok(failure::DONE)
-        }
-        GraphCommand::Run { graph, input, place, format } => {
-            start(global, &graph, input.as_deref(), &place, format, shutdown).await
+            draw(&dry_host(global)?, &graph, format, output.as_deref())
         }
         GraphCommand::Test { graphs, format } => test(&dry_host(global)?, &graphs, format).await,
-        GraphCommand::Eject { to, force } => {
-            let files = eject(&to, force).map_err(workflow_failure)?;
-            for file in files {
-                printer::data(file.display())?;
-            }
-            printer::note(dim(
-                "Sentrix uses ./graphs and ./prompts where they are; --graphs-dir and --prompts-dir name others.",
-            ));
+        GraphCommand::Diff { old, new, view } => diff::run(global, &old, new.as_deref(), &view).await,
+        GraphCommand::Eject { to, force } => ejected(&to, force),
+        GraphCommand::Schema => {
+            printer::json(&graph::schema())?;
             Ok(failure::DONE)
         }
-        GraphCommand::Runs { limit, place, format } => runs::list(global, limit, &place, format).await,
-        GraphCommand::History { run, place, format } => runs::history(global, &run, &place, format).await,
-        GraphCommand::Resume { run, place, format } => {
-            runs::resume(global, &run, &place, format, shutdown).await
-        }
+        command => of_runs(global, command, shutdown).await,
     }
+}
+
+/// Runs a verb about runs.
+async fn of_runs(global: &Global, command: GraphCommand, shutdown: &Shutdown) -> Outcome {
+    match command {
+        GraphCommand::Run { graph, input, dry, stub, going, view } => {
+            let input = start::object("--input", input.as_deref())?;
+            if dry {
+                return dry::run(global, &graph, input, stub.as_deref(), view.format).await;
+            }
+            start::start(global, &graph, input, &going, &view, shutdown).await
+        }
+        GraphCommand::Resume { run, upgrade, going, view } => {
+            start::resume(global, &run, upgrade, &going, &view, shutdown).await
+        }
+        GraphCommand::Replay { run, step, going, view } => {
+            start::replay(global, &run, step, &going, &view, shutdown).await
+        }
+        GraphCommand::Runs { limit, view } => runs::list(global, limit, &view).await,
+        GraphCommand::History { run, view } => history::history(global, &run, &view).await,
+        GraphCommand::State { run, step, against, view } => {
+            history::state(global, &run, step, against, &view).await
+        }
+        GraphCommand::Gates { view } => gates::list(global, &view).await,
+        GraphCommand::Answer { gate, option, run, by, note, no_resume, view } => {
+            let answer = gates::Answer { gate, option, run, by, note, no_resume };
+            gates::answer(global, answer, &view, shutdown).await
+        }
+        GraphCommand::Fork { run, step, view } => change::fork(global, &run, step, &view).await,
+        GraphCommand::Edit { run, set, as_node, by, view } => {
+            let set = start::object("--set", Some(&set))?;
+            change::edit(global, &run, (set, as_node.as_deref(), by), &view).await
+        }
+        GraphCommand::Record { run, output, place } => change::record(global, &run, &output, &place).await,
+        GraphCommand::Effects { run, view } => keep::effects(global, &run, &view).await,
+        GraphCommand::Verify { run, view } => keep::verify(global, run.as_deref(), &view).await,
+        GraphCommand::Prune { graph, keep_last, max_age, dry_run, view } => {
+            let given = Retention { keep_last, max_age };
+            keep::prune(global, graph.as_deref(), (given, dry_run), &view).await
+        }
+        GraphCommand::Hold { run, reason, place } => keep::hold(global, &run, Some(reason), &place).await,
+        GraphCommand::Unhold { run, place } => keep::hold(global, &run, None, &place).await,
+        GraphCommand::List { .. }
+        | GraphCommand::Check { .. }
+        | GraphCommand::Draw { .. }
+        | GraphCommand::Test { .. }
+        | GraphCommand::Diff { .. }
+        | GraphCommand::Eject { .. }
+        | GraphCommand::Schema => Err(Failure::Bug(anyhow::anyhow!("a verb about graphs, not runs"))),
+    }
+}
+
+fn draw(host: &Host, graph: &str, format: DrawFormat, output: Option<&Path>) -> Outcome {
+    let source = host.library().graph(graph).map_err(workflow_failure)?;
+    let graph = host.check(&source).map_err(workflow_failure)?;
+    let drawing = graph::draw(
+        &graph,
+        match format {
+            DrawFormat::Text => graph::Format::Text,
+            DrawFormat::Mermaid => graph::Format::Mermaid,
+            DrawFormat::Dot => graph::Format::Dot,
+            DrawFormat::Svg => graph::Format::Svg,
+        },
+    );
+    match output {
+        None => printer::data(drawing.trim_end())?,
+        Some(path) => std::fs::write(path, drawing).map_err(|error| {
+            Failure::Unavailable(
+                anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
+            )
+        })?,
+    }
+    Ok(failure::DONE)
+}
+
+fn ejected(to: &Path, force: bool) -> Outcome {
+    for file in eject(to, force).map_err(workflow_failure)? {
+        printer::data(file.display())?;
+    }
+    printer::note(dim(
+        "Sentrix uses ./graphs and ./prompts where they are; --graphs-dir and --prompts-dir name others.",
+    ));
+    Ok(failure::DONE)
 }
 
 /// The graphs that were named, or all.
@@ -166,80 +219,4 @@ async fn test(host: &Host, names: &[String], format: Format) -> Outcome {
         Format::Table => printer::data(format_args!("{passed} passed, {failed} failed"))?,
     }
     Ok(if failed == 0 { failure::DONE } else { failure::BAD_ANSWER })
-}
-
-async fn start(
-    global: &Global,
-    name: &str,
-    input: Option<&str>,
-    place: &Where,
-    format: Format,
-    shutdown: &Shutdown,
-) -> Outcome {
-    let input = read_input(input)?;
-    let world = World::open_to_work(global, place)?;
-    let lock = DirLock::take(&world.paths)?;
-    let progress = Progress::new(global);
-    let outcome = world.host.run(name, input, progress.options(name, shutdown)).await;
-    progress.clear();
-    let outcome = finished(&world, outcome, format);
-    drop(lock);
-    outcome
-}
-
-/// Input channels from the command line or a file.
-fn read_input(input: Option<&str>) -> Result<Map<String, Value>, Failure> {
-    let Some(input) = input else { return Ok(Map::new()) };
-    let text = match input.strip_prefix('@') {
-        None => input.to_owned(),
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| Failure::Usage(format!("--input: cannot read {path}: {error}")))?,
-    };
-    match serde_json::from_str(&text) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Failure::Usage(String::from("--input takes a JSON object, as '{\"flag_id\": \"…\"}'"))),
-        Err(error) => Err(Failure::Usage(format!("--input is no JSON: {error}"))),
-    }
-}
-
-/// Shows how a run ended.
-pub(super) fn finished(world: &World, outcome: Result<RunOutcome, WorkflowError>, format: Format) -> Outcome {
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
-        Err(WorkflowError::Engine(error)) => {
-            let hint = patrol::place_hint(world);
-            let text = text::bounded(&text::causes(&*error), 2_000);
-            return Err(match error.kind {
-                engine::EngineErrorKind::Input { .. } => Failure::Usage(text),
-                _ => Failure::Unavailable(anyhow::anyhow!(
-                    "{text}\n`sentrix graph resume {}{hint}` goes on",
-                    error.run
-                )),
-            });
-        }
-        Err(error) => return Err(workflow_failure(error)),
-    };
-    let done = outcome.status == engine::Outcome::Done;
-    match format {
-        Format::Json => printer::json(
-            &json!({ "version": 1, "run_id": outcome.run, "done": done, "steps": outcome.steps,
-            "state": outcome.state }),
-        )?,
-        Format::Table => {
-            let mut lines = vec![format!(
-                "{}  {} after {}",
-                bold(format!("run {}", outcome.run)),
-                if done { "done" } else { "stopped" },
-                count(u64::from(outcome.steps), "superstep")
-            )];
-            for (channel, value) in &outcome.state {
-                lines.push(format!(
-                    "  {channel:<14} {}",
-                    text::bounded(&text::plain(&value.to_string()), 160)
-                ));
-            }
-            printer::data(lines.join("\n"))?;
-        }
-    }
-    Ok(if done { failure::DONE } else { failure::INTERRUPTED })
 }

@@ -3,9 +3,18 @@
 //! **Invariant:** no policy: what is decided here is what is printed.
 
 pub mod args;
+mod change;
 mod demo;
+mod diff;
+mod dry;
+mod events;
+mod explain;
 mod failure;
+mod gates;
 mod graph;
+pub mod graph_args;
+mod history;
+mod keep;
 mod logs;
 mod patrol;
 mod police;
@@ -13,6 +22,7 @@ mod police_show;
 mod printer;
 mod progress;
 mod runs;
+mod start;
 mod status;
 mod world;
 
@@ -49,6 +59,7 @@ fn run(cli: Cli) -> Outcome {
     let global = cli.global;
     match cli.command {
         Command::Completions { shell } => completions(shell),
+        Command::Explain { code, format } => explain::run(code.as_deref(), format),
         Command::Logs(args) => logs::run(&args),
         Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),
         Command::Patrol(args) => on_runtime(async |shutdown| patrol::run(&global, args, &shutdown).await),

@@ -244,7 +244,7 @@ fn no_such(what: &str, asked: &str) -> Failure {
 
 /// The flag that a run investigates.
 async fn flag_of_run(world: &World, asked: &str) -> Result<String, Failure> {
-    let run: RunId = super::runs::find_run(world, asked, Some("investigate")).await?;
+    let run: RunId = super::runs::find_run_of(world, asked, Some("investigate")).await?;
     let record = world.host.load(run).await.map_err(super::world::workflow_failure)?;
     record
         .input

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use crate::case::Severity;
+use crate::engine::Usage;
 use crate::text;
 
 /// Prints a command's data.
@@ -217,6 +218,61 @@ pub(super) fn fold(text: &str, indent: &str) -> String {
         column += length;
     }
     out
+}
+
+/// A value as JSON on the rest of a line, of which `taken` columns are used.
+pub(super) fn value(value: &serde_json::Value, taken: usize) -> String {
+    text::bounded(&text::plain(&value.to_string()), usize::from(width()).saturating_sub(taken).max(24))
+}
+
+/// Channels and their values, a line each.
+pub(super) fn channels(state: &serde_json::Map<String, serde_json::Value>, indent: usize) -> Vec<String> {
+    let widest = state.keys().map(|name| name.chars().count()).max().unwrap_or_default().clamp(8, 24);
+    let line = |(name, held): (&String, &serde_json::Value)| {
+        let name = text::plain(name);
+        format!("{:indent$}{name:<widest$}  {}", "", value(held, indent + widest.max(name.len()) + 2))
+    };
+    state.iter().map(line).collect()
+}
+
+/// A moment, in milliseconds since the Unix epoch, for programs.
+pub(super) fn time(millis: i64) -> String {
+    jiff::Timestamp::from_millisecond(millis).map(|at| format!("{at:.0}")).unwrap_or_default()
+}
+
+/// The same for people.
+pub(super) fn moment(millis: i64) -> String {
+    time(millis).replace('T', " ").trim_end_matches('Z').to_owned()
+}
+
+/// A word of a command that the user may copy into a shell.
+pub(super) fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-@./:=,+".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text::plain(text).replace('\'', "'\\''"))
+}
+
+/// Tokens and money that were used, as `1,200 tokens, $0.0123`; nothing where none were.
+pub(super) fn used(usage: Usage) -> String {
+    let mut parts = Vec::new();
+    if usage.tokens > 0 {
+        parts.push(count(usage.tokens, "token"));
+    }
+    if usage.micro_usd > 0 {
+        parts.push(format!(
+            "${}.{:04}",
+            thousands(usage.micro_usd / 1_000_000),
+            usage.micro_usd % 1_000_000 / 100
+        ));
+    }
+    parts.join(", ")
+}
+
+/// The same for programs.
+pub(super) fn used_json(usage: Usage) -> serde_json::Value {
+    serde_json::json!({ "tokens": usage.tokens, "micro_usd": usage.micro_usd, "ms": usage.ms, "tasks": usage.tasks })
 }
 
 /// The colour of a severity.

@@ -48,7 +48,7 @@ impl Progress {
     }
 
     /// Follows a run: its nodes, and how far a fan-out is.
-    fn follow(&self, what: &str) -> Arc<dyn EventSink> {
+    pub(super) fn follow(&self, what: &str) -> Arc<dyn EventSink> {
         let bar = self.0.clone();
         let what = what.to_owned();
         let done = std::sync::atomic::AtomicU64::new(0);

@@ -13,7 +13,9 @@ use super::printer;
 use crate::clock::{self, SharedClock};
 use crate::config::{Paths, env, folder_beside_config, model_choices};
 use crate::detect::Detectors;
-use crate::engine::{Checkpointer, Keys, Registry};
+use crate::engine::{
+    CheckpointError, CheckpointErrorKind, Checkpointer, EngineError, EngineErrorKind, Keys, Registry,
+};
 use crate::model::Models;
 use crate::patrol::{PatrolDeps, PatrolSettings};
 use crate::police::{PoliceDeps, PoliceSettings, StationError};
@@ -344,7 +346,24 @@ pub(super) fn workflow_failure(error: WorkflowError) -> Failure {
         WorkflowError::Write { .. } => {
             Failure::Unavailable(anyhow::anyhow!("failed to {}", text::causes(&error)))
         }
+        WorkflowError::Engine(error) => engine_failure(&error),
+        WorkflowError::Circle { .. } => Failure::Usage(error.to_string()),
         error => Failure::Unavailable(anyhow::Error::new(error)),
+    }
+}
+
+/// The engine's fault as the command line shows it.
+pub(super) fn engine_failure(error: &EngineError) -> Failure {
+    let said = text::bounded(&text::plain(&text::causes(error)), 2_000);
+    match &error.kind {
+        EngineErrorKind::Input { .. } | EngineErrorKind::NoSuchPlace(_) | EngineErrorKind::Upgrade(_) => {
+            Failure::Usage(said)
+        }
+        EngineErrorKind::Gate { .. }
+        | EngineErrorKind::Checkpoint(CheckpointError { kind: CheckpointErrorKind::Answered(_), .. }) => {
+            Failure::Refused(said)
+        }
+        _ => Failure::Unavailable(anyhow::anyhow!(said)),
     }
 }
 

@@ -49,6 +49,8 @@ variables! {
     SENTRIX_STATE_KEY;
     /// What is logged to standard error, as `debug` or `sentrix::engine=trace` (default `warn`).
     SENTRIX_LOG;
+    /// Who answers gates and edits runs, where `--by` does not say.
+    USER;
     /// Any value: no colour.
     NO_COLOR;
 }

@@ -69,7 +69,7 @@ impl Engine {
         store.create(log.claim(), new).await?;
         let over = at.is_over();
         let status = if over { RunStatus::Done } else { RunStatus::Interrupted };
-        let error = (!over).then(|| "forked, not begun".to_owned());
+        let error = (!over).then(|| "not begun".to_owned());
         log.submit(Vec::new(), Some(Finish { status, error, seal: None }), || None).await?;
         Ok(run)
     }
@@ -182,7 +182,7 @@ impl Engine {
         Ok(gates::views(self.codec(&graph, run), &at))
     }
 
-    fn read_position(
+    pub(crate) fn read_position(
         &self,
         record: &RunRecord,
         read: &Read<'_>,

@@ -1,17 +1,20 @@
 //! What a run did, step by step; its state at any of them.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::codec::{BodyIn, MASK, WriteIn, is_sealed};
+use super::change::Read;
+use super::codec::{BodyIn, Codec, MASK, WriteIn, is_sealed};
 use super::meter::Usage;
 use super::position::Position;
-use super::replay;
 use super::{
-    CheckpointError, CheckpointErrorKind, Engine, EngineErrorKind, EntryKind, Failure, GateAnswer, History,
-    RunRecord, StoredEntry,
+    CheckpointError, CheckpointErrorKind, Engine, EngineError, EngineErrorKind, EntryKind, Failure,
+    GateAnswer, GateView, History, RunRecord, StoredEntry,
 };
-use crate::graph::Graph;
+use super::{gates, replay};
+use crate::graph::{Graph, NodeIdx};
 use crate::id::RunId;
 
 /// A superstep in a run's history.
@@ -26,11 +29,17 @@ pub struct StepRecord {
     /// What it is, where it is no superstep: `edit`, `upgrade` or `finally`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'static str>,
+    /// The versions of the graph before and after an upgrade.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub versions: Option<(u32, u32)>,
     /// Its tasks, by node name and item.
     pub tasks: Vec<TaskRecord>,
     /// Failures that stopped the run here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<(String, Failure)>,
+    /// Channel and value of each write of an edit that no node stands for; secrets masked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<(String, Value)>,
     /// The answer to a gate that it took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<GateAnswer>,
@@ -72,6 +81,25 @@ pub struct Difference {
     pub before: Option<Value>,
     /// Its value at the second.
     pub after: Option<Value>,
+}
+
+/// Where a run stands now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stand {
+    /// The superstep that comes next: as many are finished.
+    pub step: u32,
+    /// The state, by channel name; secrets masked.
+    pub state: Map<String, Value>,
+    /// What it has used, over all its parts.
+    pub used: Usage,
+    /// Time it has taken.
+    pub elapsed: Duration,
+    /// The nodes that are to run next.
+    pub next: Vec<String>,
+    /// Joins and deferred nodes that wait.
+    pub waiting: Vec<String>,
+    /// Its own gates that wait for an answer.
+    pub gates: Vec<GateView>,
 }
 
 /// The supersteps that a log tells of.
@@ -116,6 +144,7 @@ pub(crate) fn steps(log: Vec<StoredEntry>) -> Result<Vec<StepRecord>, String> {
                     step: entry.step,
                     at_ms,
                     kind: Some("upgrade"),
+                    versions: versions(&entry.body),
                     ..StepRecord::default()
                 });
             }
@@ -131,7 +160,10 @@ pub(crate) fn steps(log: Vec<StoredEntry>) -> Result<Vec<StepRecord>, String> {
                 record.answer.clone_from(&body.answer);
                 let closes = |task: &TaskRecord| body.of.as_ref().is_none_or(|of| of.contains(&task.node));
                 record.tasks = open.extract_if(.., |task| closes(task)).collect();
-                record.tasks.extend(node.map(|node| task(node, entry.item, body)));
+                match node {
+                    Some(node) => record.tasks.push(task(node, entry.item, body)),
+                    None => record.edits = written(body.writes),
+                }
                 record.tasks.sort_by(|a, b| a.node.cmp(&b.node).then(a.item.cmp(&b.item)));
                 if !open.is_empty() {
                     unfinished = Some(StepRecord {
@@ -152,18 +184,36 @@ pub(crate) fn steps(log: Vec<StoredEntry>) -> Result<Vec<StepRecord>, String> {
     Ok(steps)
 }
 
+/// Channels and values of writes, secrets masked.
+fn written(writes: Vec<WriteIn>) -> Vec<(String, Value)> {
+    let plain = |write| match write {
+        WriteIn::Plain(name, value) | WriteIn::Overwrite(name, value, _) => {
+            (name, if is_sealed(&value) { Value::String(MASK.to_owned()) } else { value })
+        }
+    };
+    writes.into_iter().map(plain).collect()
+}
+
+/// A state by channel name, secrets masked.
+fn shown(codec: Codec<'_>, graph: &Graph, at: &Position) -> Map<String, Value> {
+    let shown = at.state.iter(graph).map(|(channel, value)| {
+        let name = &graph.channel(channel).name;
+        (name.clone(), codec.shown(name, value.clone()))
+    });
+    shown.collect()
+}
+
+/// The versions that the body of an upgrade names.
+fn versions(body: &str) -> Option<(u32, u32)> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    let version = |side: &str| u32::try_from(body.get(side)?.get("version")?.as_u64()?).ok();
+    version("from").zip(version("to"))
+}
+
 fn task(node: String, item: Option<u32>, body: BodyIn) -> TaskRecord {
     let attempts = if body.cached { 0 } else { body.attempts };
     let used = super::codec::usage_back(body.usage);
-    let writes = body
-        .writes
-        .into_iter()
-        .map(|write| match write {
-            WriteIn::Plain(name, value) | WriteIn::Overwrite(name, value, _) => {
-                (name, if is_sealed(&value) { Value::String(MASK.to_owned()) } else { value })
-            }
-        })
-        .collect();
+    let writes = written(body.writes);
     TaskRecord { node, item, attempts, writes, failure: body.failure, used }
 }
 
@@ -175,6 +225,26 @@ impl Engine {
     pub async fn history(&self, run: RunId) -> Result<Vec<StepRecord>, CheckpointError> {
         let log = self.store(run)?.history(run).await?;
         steps(log.entries).map_err(|why| CheckpointError { run, kind: CheckpointErrorKind::Unreadable(why) })
+    }
+
+    /// Where a run stands now.
+    ///
+    /// # Errors
+    /// Where the run is not stored, or its definition cannot be read.
+    pub async fn stand(&self, run: RunId, read: &Read<'_>) -> Result<Stand, EngineError> {
+        let record = self.load(run).await.map_err(|error| EngineErrorKind::from(error).of(run, ""))?;
+        let (graph, at) = self.read_position(&record, read)?;
+        let codec = self.codec(&graph, run);
+        let name = |node: NodeIdx| graph.node(node).name.clone();
+        Ok(Stand {
+            step: at.step,
+            state: shown(codec, &graph, &at),
+            used: at.used.run,
+            elapsed: at.elapsed,
+            next: at.frontier.iter().map(|ready| name(ready.node)).collect(),
+            waiting: at.waiting.iter().map(|waiting| name(waiting.node)).collect(),
+            gates: gates::views(codec, &at),
+        })
     }
 
     /// The state before superstep `step`, secrets masked: 0 is the beginning, the number of finished supersteps the end.
@@ -189,12 +259,7 @@ impl Engine {
         step: u32,
     ) -> Result<Map<String, Value>, EngineErrorKind> {
         let at = self.position_at(run, graph, step).await?;
-        let codec = self.codec(graph, run);
-        let shown = at.state.iter(graph).map(|(channel, value)| {
-            let name = &graph.channel(channel).name;
-            (name.clone(), codec.shown(name, value.clone()))
-        });
-        Ok(shown.collect())
+        Ok(shown(self.codec(graph, run), graph, &at))
     }
 
     /// What differs between the states before two supersteps.

@@ -65,7 +65,7 @@ pub use checkpoint::{
 pub use ctx::{Begun, Ctx};
 pub use error::{CheckpointError, CheckpointErrorKind, EngineError, EngineErrorKind, ErrorClass, NodeError};
 pub use event::{EVENT_VERSION, Event, EventSink, GateView, RoutedBy, RunEvent, Stream, Streams};
-pub use history::{Difference, StepRecord, TaskRecord};
+pub use history::{Difference, Stand, StepRecord, TaskRecord};
 pub use host::{Engine, EngineBuilder};
 pub use keys::{KeyError, Keys, PublicKey};
 pub use memory::MemoryCheckpointer;

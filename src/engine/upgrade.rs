@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::log::{self, RunLog};
 use super::position::Position;
-use super::{Definition, Engine, EngineErrorKind, EntryKind, PromptTexts};
+use super::{Definition, Engine, EngineError, EngineErrorKind, EntryKind, PromptTexts, Read, RunStatus};
 use crate::graph::{ChannelIdx, Graph, Migration, NodeIdx};
 use crate::id::RunId;
 
@@ -27,6 +27,24 @@ pub(crate) async fn upgrade(
     let entry = log::entry(EntryKind::Upgrade, moved.step, None, None, body.to_string());
     log.upgrade(entry, Definition::of(new, Arc::clone(texts)), snapshot).await?;
     Ok(moved)
+}
+
+impl Engine {
+    /// Whether a run could go on with another version of its graph, without doing it. One that is done has nothing to
+    /// go on with.
+    ///
+    /// # Errors
+    /// `Upgrade` where it could not, with the reason; otherwise as [`Engine::gates`].
+    pub async fn can_upgrade(&self, run: RunId, new: &Graph, read: &Read<'_>) -> Result<(), EngineError> {
+        let record = self.load(run).await.map_err(|error| EngineErrorKind::from(error).of(run, ""))?;
+        if record.summary.status == RunStatus::Done {
+            return Ok(());
+        }
+        let (old, at) = self.read_position(&record, read)?;
+        let moved =
+            self.require_key(new).and_then(|()| migrate(&old, &at, new).map_err(EngineErrorKind::Upgrade));
+        moved.map(drop).map_err(|kind| kind.of(run, &old.name))
+    }
 }
 
 /// The migrations that lead from one version to another, in order.

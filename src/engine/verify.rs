@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::chain::{self, hex};
 use super::log::sealed;
 use super::{
-    CheckpointError, CheckpointErrorKind, Digest, Engine, EntryKind, History, Keys, Prune, RunFilter,
-    RunStatus, RunSummary, gates,
+    CheckpointError, CheckpointErrorKind, Digest, EffectRecord, Engine, EntryKind, History, Keys, Prune,
+    RunFilter, RunStatus, RunSummary, gates,
 };
 use crate::graph::Retention;
 use crate::id::RunId;
@@ -144,6 +144,14 @@ impl Engine {
     /// Where the run is not stored, or the store fails.
     pub async fn hold(&self, run: RunId, reason: Option<String>) -> Result<(), CheckpointError> {
         self.store(run)?.hold(run, reason).await
+    }
+
+    /// What a run did to the world outside, as its ledger says, in the order in which it was begun.
+    ///
+    /// # Errors
+    /// Where the run is not stored, or the store fails.
+    pub async fn effects(&self, run: RunId) -> Result<Vec<EffectRecord>, CheckpointError> {
+        self.store(run)?.effects(run).await
     }
 
     /// Applies a retention policy to the runs of a graph; gives the runs that lost their history, and those that went.

@@ -384,7 +384,7 @@ pub(super) fn json(value: &Spanned<DeValue<'_>>) -> Result<Value, Range<usize>> 
 ///
 /// # Errors
 /// What is wrong with the text.
-pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+pub fn duration(text: &str) -> Result<Duration, &'static str> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits).unwrap_or((text, ""));
     if number.is_empty() {

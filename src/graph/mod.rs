@@ -33,6 +33,7 @@ pub use checked::{
 };
 pub use codes::{CODES, CodeInfo, explain};
 pub use diff::{Change, compare};
+pub use document::duration;
 pub use draw::{Format, draw};
 pub use expr::{Expr, ExprError};
 pub use fault::{Fault, FaultReport, Faults, Label, Level, RelatedPlace};

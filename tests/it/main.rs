@@ -6,6 +6,7 @@
 //! - `engine_crash`: a thousand `kill -9` over random graphs.
 //! - `engine_laws`: laws of the engine over random graphs.
 //! - `examples`: the recorded examples and the real log directory of the earlier tool.
+//! - `graph_verbs`: runs looked into, answered, forked, edited, upgraded, proved and pruned from the outside.
 //! - `graphs`: graph files edited, checked, drawn, run and resumed from the outside.
 //! - `hardship`: bad settings, damaged files, folders that are none: said clearly, and nothing passes for clean.
 //! - `layers`: which room may use which.
@@ -29,6 +30,7 @@ mod docs;
 mod engine_crash;
 mod engine_laws;
 mod examples;
+mod graph_verbs;
 mod graphs;
 mod hardship;
 mod layers;

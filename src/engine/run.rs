@@ -207,7 +207,7 @@ impl Run {
         if self.log.is_some() {
             let body = self.codec().failed(&failure, failed.usage)?;
             let name = self.shared.plan.shared_name(place.node);
-            self.pending.push(log::entry(EntryKind::Failed, place.step, Some(name), place.item, body));
+            self.pending.push(log::entry(EntryKind::Failed, self.at.step, Some(name), place.item, body));
         }
         self.at.used.add(place.node, failed.usage);
         Ok(Stop::Fault(failed.kind(&self.shared, place)))
@@ -266,7 +266,7 @@ impl Run {
             Closed::Nothing => (Done::new(), Vec::new(), Vec::new()),
         };
         let mut shown = Vec::new();
-        let writes = merge::writes(graph, done);
+        let writes = merge::writes(graph, done, &members);
         if shared.publisher.wants(Stream::Updates) {
             let codec = self.codec();
             for write in writes.iter().flat_map(|(_, writes)| writes) {
@@ -315,6 +315,7 @@ impl Run {
             cached: finished.cached,
             usage: finished.usage,
             failure: finished.failure.clone(),
+            route: finished.route.clone(),
         })
     }
 

@@ -5,8 +5,8 @@ use std::error::Error;
 use std::sync::{Arc, Mutex};
 
 use sentrix::engine::{
-    Checkpointer, Definition, Engine, EngineError, ErrorClass, Event, InterruptCause, Keys,
-    MemoryCheckpointer, Outcome, RunControl, RunEvent, RunFilter, RunOptions, RunOutcome, Stream, Streams,
+    Checkpointer, Definition, Engine, EngineError, ErrorClass, Keys, MemoryCheckpointer, RunControl,
+    RunEvent, RunFilter, RunOptions, RunOutcome, Stream, Streams,
 };
 use sentrix::graph::{self, Barrier, Budget, Catalog, Graph};
 use sentrix::id::RunId;
@@ -424,7 +424,13 @@ impl World {
         }
         let cassette = match self.engine.record(self.run, &self.graph).await {
             Ok(cassette) => cassette,
-            Err(error) if self.graph.channels.iter().any(|channel| channel.secret) => {
+            Err(error)
+                if self
+                    .graph
+                    .channels
+                    .iter()
+                    .any(|channel| channel.secret || (channel.input && !channel.persist)) =>
+            {
                 drop(error);
                 return Vec::new();
             }

@@ -26,14 +26,17 @@ pub struct Verification {
     pub sealed_by: Option<String>,
     /// Answers to gates whose signatures hold.
     pub signed_answers: u32,
-    /// Entries from before there were hashes.
+    /// Entries from before there were hashes: nothing can be proved of them.
     pub unhashed: u32,
+    /// The same for the runs inside this one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inner: Vec<(RunId, Self)>,
 }
 
 impl Verification {
-    /// Whether nothing is wrong.
+    /// Whether the log is proved to be what was written, with those of the runs inside it.
     pub fn is_whole(&self) -> bool {
-        self.faults.is_empty()
+        self.faults.is_empty() && self.unhashed == 0 && self.inner.iter().all(|(_, inner)| inner.is_whole())
     }
 }
 
@@ -70,19 +73,20 @@ impl Engine {
                 chain::genesis(run, &hash, &record.input, None)
             }
         };
-        let (mut unhashed, mut next_seq) = (0, first_seq);
+        let (mut hashed, mut unhashed, mut next_seq) = (0_u32, 0_u32, first_seq);
         for stored in &entries {
             if stored.seq != next_seq {
                 faults.push(format!("entry {next_seq} is missing: the next one is {}", stored.seq));
             }
             next_seq = stored.seq.saturating_add(1);
-            if stored.entry.hash == [0; 32] {
+            // Entries of before there were hashes stand at the beginning, and nowhere else.
+            if stored.entry.hash == [0; 32] && (hashed == 0) {
                 unhashed += 1;
                 head = [0; 32];
                 continue;
             }
-            let expected = chain::link(&head, &stored.entry);
-            if expected != stored.entry.hash && !(unhashed > 0 && head == [0; 32]) {
+            hashed += 1;
+            if chain::link(&head, &stored.entry) != stored.entry.hash {
                 faults.push(format!(
                     "entry {} (step {}, {}) is not what was written, or one before it is gone",
                     stored.seq,
@@ -113,7 +117,7 @@ impl Engine {
                 }
                 Err(_) => faults.push("the seal does not fit the log's end".to_owned()),
             },
-            None if self.keys().is_some() && record.summary.status == RunStatus::Done => {
+            None if self.keys().is_some() && unhashed == 0 && record.summary.status == RunStatus::Done => {
                 faults.push("the run is done, and its log is not sealed".to_owned());
             }
             None => {}
@@ -135,7 +139,14 @@ impl Engine {
         }
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         let head = hex(&head);
-        Ok(Verification { entries: count, first_seq, faults, head, sealed_by, signed_answers, unhashed })
+        let mut inner = Vec::new();
+        let children = RunFilter { children: true, ..RunFilter::default() };
+        for child in store.list(children).await? {
+            if child.parent == Some(run) {
+                inner.push((child.run, Box::pin(self.verify(child.run)).await?));
+            }
+        }
+        Ok(Verification { entries: count, first_seq, faults, head, sealed_by, signed_answers, unhashed, inner })
     }
 
     /// Marks a run as one that must be kept whole, or takes the mark away.

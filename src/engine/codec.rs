@@ -295,7 +295,7 @@ impl<'a> Codec<'a> {
     /// A stored value as the channel holds it. Without the key a secret stays a mask.
     pub(crate) fn value_back(&self, channel: ChannelIdx, value: Value) -> Result<Value, String> {
         let channel = self.graph.channel(channel);
-        if channel.secret { self.open(&channel.name, value) } else { Ok(value) }
+        if channel.secret { self.open(&channel.name, &value) } else { Ok(value) }
     }
 
     fn seal(&self, what: &str, value: &Value) -> Result<Value, String> {
@@ -306,7 +306,7 @@ impl<'a> Codec<'a> {
         Ok(Value::Object([(SEALED.to_owned(), Value::String(sealed))].into_iter().collect()))
     }
 
-    fn open(&self, what: &str, value: Value) -> Result<Value, String> {
+    fn open(&self, what: &str, value: &Value) -> Result<Value, String> {
         let Some(sealed) = value.get(SEALED).and_then(Value::as_str) else {
             return Err(format!("`{what}` is not sealed"));
         };
@@ -333,7 +333,7 @@ impl<'a> Codec<'a> {
     }
 
     fn sent_back(&self, input: Value) -> Result<Value, String> {
-        if self.has_secrets() { self.open("sent", input) } else { Ok(input) }
+        if self.has_secrets() { self.open("sent", &input) } else { Ok(input) }
     }
 
     /// A run's input with its secrets sealed.
@@ -359,7 +359,7 @@ impl<'a> Codec<'a> {
     ) -> Result<serde_json::Map<String, Value>, String> {
         for channel in self.graph.channels.iter().filter(|channel| channel.secret) {
             if let Some(value) = input.get_mut(&channel.name) {
-                *value = self.open(&channel.name, value.take())?;
+                *value = self.open(&channel.name, value)?;
             }
         }
         Ok(input)
@@ -417,7 +417,7 @@ impl<'a> Codec<'a> {
     }
 
     /// The body of the entry of a failure that stopped the run.
-    pub(crate) fn failed(&self, failure: &Failure, used: Usage) -> Result<String, EngineErrorKind> {
+    pub(crate) fn failed(failure: &Failure, used: Usage) -> Result<String, EngineErrorKind> {
         json(&BodyOut { usage: usage(used), failure: Some(failure), ..BodyOut::default() })
     }
 
@@ -439,7 +439,6 @@ impl<'a> Codec<'a> {
             wait: self.wait(&at.waiting),
             gates: self.gates(&at.gates),
             ms: closing.elapsed.map(millis),
-            ..BodyOut::default()
         };
         json(&body)
     }

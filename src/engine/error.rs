@@ -180,7 +180,7 @@ pub enum EngineErrorKind {
         /// How often it was tried.
         attempts: u32,
         /// The last attempt's error.
-        error: NodeError,
+        error: Box<NodeError>,
     },
     /// The list of a fan-out is no list.
     #[error("node `{node}`: channel `{channel}` holds no list to fan out over")]
@@ -230,7 +230,7 @@ pub enum EngineErrorKind {
         /// How often.
         times: u32,
         /// How it failed.
-        failure: Failure,
+        failure: Box<Failure>,
     },
     /// The run has used what its budget allows.
     #[error("the run has used its budget of {0}")]

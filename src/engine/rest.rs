@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::args::Args;
+use super::codec::Codec;
 use super::event::Event;
 use super::log;
 use super::run::{Run, Stop};
@@ -102,11 +103,11 @@ impl Run {
         let work = tokio::time::timeout(limit, task::work(&self.shared, place, args, None, || false));
         let entry = match work.await {
             Ok(Ok(finished)) => self.codec().task(&finished),
-            Ok(Err(failed)) => self.codec().failed(&failed.failure(None), failed.usage),
+            Ok(Err(failed)) => Codec::failed(&failed.failure(None), failed.usage),
             Err(_) => {
                 let message = format!("no result within {limit:?}");
                 let failure = Failure { item: None, class: ErrorClass::Timeout, message, attempts: 1 };
-                self.codec().failed(&failure, super::Usage::default())
+                Codec::failed(&failure, super::Usage::default())
             }
         };
         match entry {

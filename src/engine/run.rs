@@ -205,7 +205,7 @@ impl Run {
     pub(crate) fn failed(&mut self, place: Place, failed: Failed) -> Result<Stop, EngineErrorKind> {
         let failure = failed.failure(place.item);
         if self.log.is_some() {
-            let body = self.codec().failed(&failure, failed.usage)?;
+            let body = Codec::failed(&failure, failed.usage)?;
             let name = self.shared.plan.shared_name(place.node);
             self.pending.push(log::entry(EntryKind::Failed, self.at.step, Some(name), place.item, body));
         }
@@ -339,7 +339,11 @@ impl Run {
             && times >= own.breaker
             && let Some(failure) = failure
         {
-            return Err(EngineErrorKind::Breaker { node: own.name.clone(), times, failure: failure.clone() });
+            return Err(EngineErrorKind::Breaker {
+                node: own.name.clone(),
+                times,
+                failure: Box::new(failure.clone()),
+            });
         }
         Ok(Ended { node, absorbed, route, error_arm, option: None })
     }

@@ -102,7 +102,7 @@ impl Failed {
             node: shared.plan.name(place.node).to_owned(),
             item: place.item,
             attempts: self.attempts,
-            error: self.error,
+            error: Box::new(self.error),
         }
     }
 

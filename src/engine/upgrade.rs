@@ -48,7 +48,7 @@ impl Engine {
 }
 
 /// The migrations that lead from one version to another, in order.
-fn path(new: &Graph, from: u32) -> Result<Vec<&Migration>, String> {
+fn path(new: &Graph, from: u32) -> Vec<&Migration> {
     let mut steps = Vec::new();
     let mut version = from;
     while version != new.version {
@@ -63,10 +63,10 @@ fn path(new: &Graph, from: u32) -> Result<Vec<&Migration>, String> {
                 version = step.to;
             }
             // Without a word about it, versions that fit each other may follow each other.
-            None => return Ok(steps),
+            None => break,
         }
     }
-    Ok(steps)
+    steps
 }
 
 /// Where a run stands in the new version.
@@ -76,7 +76,7 @@ pub(crate) fn migrate(old: &Graph, at: &Position, new: &Graph) -> Result<Positio
             "a superstep of it is not finished: let it come to the end of the superstep first".to_owned()
         );
     }
-    let steps = path(new, old.version)?;
+    let steps = path(new, old.version);
     let mut values: BTreeMap<String, serde_json::Value> = at
         .state
         .iter(old)
@@ -125,7 +125,7 @@ pub(crate) fn migrate(old: &Graph, at: &Position, new: &Graph) -> Result<Positio
             .ok_or_else(|| format!("the run stands at node `{name}`, which it does not have: name its successor in `nodes` of a `[[migrate]]`"))
     };
     let all = |indices: &[NodeIdx]| indices.iter().map(|index| node(*index)).collect::<Result<Vec<_>, _>>();
-    moved.frontier = at.frontier.clone();
+    moved.frontier.clone_from(&at.frontier);
     for ready in &mut moved.frontier {
         ready.node = node(ready.node)?;
         ready.absorbed = all(&ready.absorbed)?;
@@ -133,13 +133,13 @@ pub(crate) fn migrate(old: &Graph, at: &Position, new: &Graph) -> Result<Positio
             return Err(format!("node `{}` is a gate now", new.node(ready.node).name));
         }
     }
-    moved.waiting = at.waiting.clone();
+    moved.waiting.clone_from(&at.waiting);
     for waiting in &mut moved.waiting {
         waiting.node = node(waiting.node)?;
         waiting.arrived = all(&waiting.arrived)?;
         waiting.absorbed = all(&waiting.absorbed)?;
     }
-    moved.gates = at.gates.clone();
+    moved.gates.clone_from(&at.gates);
     for gate in &mut moved.gates {
         gate.node = node(gate.node)?;
         gate.absorbed = all(&gate.absorbed)?;

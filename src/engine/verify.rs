@@ -146,7 +146,16 @@ impl Engine {
                 inner.push((child.run, Box::pin(self.verify(child.run)).await?));
             }
         }
-        Ok(Verification { entries: count, first_seq, faults, head, sealed_by, signed_answers, unhashed, inner })
+        Ok(Verification {
+            entries: count,
+            first_seq,
+            faults,
+            head,
+            sealed_by,
+            signed_answers,
+            unhashed,
+            inner,
+        })
     }
 
     /// Marks a run as one that must be kept whole, or takes the mark away.

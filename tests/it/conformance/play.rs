@@ -388,7 +388,7 @@ impl World {
                 differences.push("nothing is stored".to_owned());
             }
             return differences;
-        };
+        }
         if let Some(history) = &phase.history {
             let found: Vec<Step> = self.engine.history(self.run).await.unwrap().iter().map(step).collect();
             if found != *history {

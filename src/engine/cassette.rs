@@ -2,7 +2,7 @@
 //! of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,7 +11,7 @@ use super::codec::{BodyIn, Codec, NextIn};
 use super::ctx::Shared;
 use super::task::{Failed, Finished, Place};
 use super::{Engine, EngineError, EngineErrorKind, EntryKind, Failure, NodeError, StoredEntry};
-use crate::graph::Graph;
+use crate::graph::{Barrier, Graph, NodeIdx};
 use crate::id::RunId;
 
 /// Version of the file.
@@ -52,14 +52,44 @@ pub struct Take {
     pub body: Value,
 }
 
-impl Cassette {
+/// A cassette being played.
+#[derive(Debug)]
+pub(crate) struct Player {
+    cassette: Arc<Cassette>,
+    /// The supersteps of each node's visits so far, where branches run ahead of each other.
+    visits: Mutex<BTreeMap<NodeIdx, Vec<u32>>>,
+}
+
+impl Player {
+    pub(crate) fn new(cassette: Arc<Cassette>) -> Self {
+        Self { cassette, visits: Mutex::default() }
+    }
+
+    /// The recorded superstep of a task. With dataflow the numbers are a matter of time: the visits count.
+    fn step(&self, shared: &Shared, place: Place, name: &str) -> Option<u32> {
+        if shared.plan.graph.barrier == Barrier::Superstep {
+            return Some(place.step);
+        }
+        let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = visits.entry(place.node).or_default();
+        let visit = seen.iter().position(|step| *step == place.step).unwrap_or_else(|| {
+            seen.push(place.step);
+            seen.len() - 1
+        });
+        let mut steps: Vec<u32> =
+            self.cassette.tasks.iter().filter(|take| take.node == name).map(|take| take.step).collect();
+        steps.sort_unstable();
+        steps.dedup();
+        steps.get(visit).copied()
+    }
+
     /// The result of a task.
     pub(crate) fn play(&self, shared: &Arc<Shared>, place: Place) -> Result<Finished, Failed> {
         let name = shared.plan.name(place.node);
-        let take = self
-            .tasks
-            .iter()
-            .find(|take| take.node == name && take.item == place.item && (take.step == place.step));
+        let step = self.step(shared, place, name);
+        let tasks = &self.cassette.tasks;
+        let take =
+            tasks.iter().find(|take| take.node == name && take.item == place.item && Some(take.step) == step);
         let missing = || {
             let item = place.item.map(|item| format!(" (item {item})")).unwrap_or_default();
             Failed::new(NodeError::permanent(format!(
@@ -101,6 +131,9 @@ impl Engine {
         }
         if graph.channels.iter().any(|channel| channel.secret) {
             return no("it has secret channels, which are never recorded");
+        }
+        if graph.channels.iter().any(|channel| channel.input && !channel.persist) {
+            return no("it has inputs that are not stored");
         }
         if history
             .entries

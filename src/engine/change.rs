@@ -15,14 +15,31 @@ use super::position::Position;
 use super::task::Place;
 use super::{
     Claim, Definition, Engine, EngineError, EngineErrorKind, EntryKind, Finish, GateAnswer, GateView, NewRun,
-    RunRecord, RunStatus, Snapshot, Usage, chain, merge,
+    RunRecord, RunStatus, Snapshot, Usage, chain, merge, ways,
 };
-use crate::graph::{Durability, Graph};
+use crate::graph::{Durability, Graph, NodeIdx};
 use crate::id::RunId;
 
 /// Reads a run's definition back.
 pub type Read<'a> =
     dyn Fn(&Definition) -> Result<Arc<Graph>, Box<dyn Error + Send + Sync>> + Send + Sync + 'a;
+
+/// Refuses a change after which a run would come to a `danger` node without anybody having been asked.
+fn no_way_round_a_gate(
+    graph: &Graph,
+    from: impl IntoIterator<Item = NodeIdx>,
+    what: &str,
+) -> Result<(), EngineErrorKind> {
+    match ways::ungated_danger(graph, from) {
+        None => Ok(()),
+        Some(node) => {
+            let gate = graph.node(node).name.clone();
+            let message =
+                format!("{what} would go round the gate before it: choose a place before that gate");
+            Err(EngineErrorKind::Gate { gate, message })
+        }
+    }
+}
 
 impl Engine {
     /// Makes a new run that begins where another one stood before superstep `step`. Nothing runs yet: it is
@@ -45,6 +62,7 @@ impl Engine {
         let mut at = self.position_at(from, &graph, step).await?;
         // What is under way at that step begins anew.
         at.done.clear();
+        no_way_round_a_gate(&graph, at.frontier.iter().map(|ready| ready.node), "a fork from here")?;
         let run = RunId::fresh();
         let codec = self.codec(&graph, run);
         let input = self
@@ -134,6 +152,13 @@ impl Engine {
                 graph.node_named(name).ok_or_else(fault)
             })
             .transpose()?;
+        if let Some(node) = as_node {
+            if graph.node(node).is_gate() {
+                let message = "a gate is answered, not edited".to_owned();
+                return Err(EngineErrorKind::Gate { gate: graph.node(node).name.clone(), message });
+            }
+            no_way_round_a_gate(&graph, graph.node(node).successors(), "an edit as this node")?;
+        }
         let codec = Codec { graph: &graph, run, keys: self.keys().map(|keys| &**keys) };
         let place = Place { step: at.step, node: as_node.unwrap_or_default(), item: None };
         let only = OnlyTask {
@@ -143,6 +168,7 @@ impl Engine {
             cached: false,
             usage: Usage::default(),
             failure: None,
+            route: None,
         };
         merge::merge(&mut at.state, &graph, &plan.reducers, [(place, writes)])?;
         if let Some(node) = as_node {

@@ -256,6 +256,9 @@ pub(crate) struct SnapshotIn {
     pub(crate) used_by: BTreeMap<String, Usage>,
 }
 
+/// A route as it is stored: nodes to go to, and inputs by node.
+type RouteOut<'v> = (Option<Vec<&'v str>>, Vec<(&'v str, Cow<'v, Value>)>);
+
 /// What closes a superstep.
 pub(crate) struct Closing<'a> {
     /// Its only task, whose writes stand in this entry.
@@ -275,6 +278,7 @@ pub(crate) struct OnlyTask {
     pub(crate) cached: bool,
     pub(crate) usage: Usage,
     pub(crate) failure: Option<Box<Failure>>,
+    pub(crate) route: Option<Box<Route>>,
 }
 
 impl<'a> Codec<'a> {
@@ -386,24 +390,30 @@ impl<'a> Codec<'a> {
     /// The body of a finished task's entry.
     pub(crate) fn task(&self, finished: &Finished) -> Result<String, EngineErrorKind> {
         let writes = self.writes(&finished.writes)?;
-        let route = finished.route.as_deref();
-        let sends = route.map(|route| route.sends.as_slice()).unwrap_or_default();
+        let (goto, sends) = self.route(finished.route.as_deref())?;
         let body = BodyOut {
             writes: Some(&writes),
             attempts: Some(finished.attempts).filter(|attempts| *attempts != 1),
             cached: finished.cached,
             usage: usage(finished.usage),
             failure: finished.failure.as_deref(),
-            goto: route
-                .and_then(|route| route.goto.as_ref())
-                .map(|nodes| nodes.iter().map(|node| self.name(*node)).collect()),
-            sends: sends
-                .iter()
-                .map(|(node, input)| Ok((self.name(*node), self.sent(input)?)))
-                .collect::<Result<_, EngineErrorKind>>()?,
+            goto,
+            sends,
             ..BodyOut::default()
         };
         json(&body)
+    }
+
+    /// Where a task's function wants to go, and what it sends.
+    fn route<'v>(&'v self, route: Option<&'v Route>) -> Result<RouteOut<'v>, EngineErrorKind> {
+        let Some(route) = route else { return Ok((None, Vec::new())) };
+        let goto = route.goto.as_ref().map(|nodes| self.names(nodes));
+        let sends = route
+            .sends
+            .iter()
+            .map(|(node, input)| Ok((self.name(*node), self.sent(input)?)))
+            .collect::<Result<_, EngineErrorKind>>()?;
+        Ok((goto, sends))
     }
 
     /// The body of the entry of a failure that stopped the run.
@@ -414,7 +424,10 @@ impl<'a> Codec<'a> {
     /// The body of the entry that closes a superstep; `at` is the position after it.
     pub(crate) fn step(&self, closing: &Closing<'_>, at: &Position) -> Result<String, EngineErrorKind> {
         let only = closing.only;
+        let (goto, sends) = self.route(only.and_then(|only| only.route.as_deref()))?;
         let body = BodyOut {
+            goto,
+            sends,
             writes: only.map(|only| &*only.writes),
             attempts: only.map(|only| only.attempts).filter(|attempts| *attempts != 1),
             cached: only.is_some_and(|only| only.cached),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::cassette::Cassette;
+use super::cassette::Player;
 use super::event::{Event, Publisher, Stream};
 use super::meter::{Meter, Usage};
 use super::plan::Plan;
@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) keys: Option<Arc<Keys>>,
     /// Results that stand for the tasks'.
-    pub(crate) cassette: Option<Arc<Cassette>>,
+    pub(crate) cassette: Option<Player>,
     /// Why the run failed, for its `finally` node.
     pub(crate) failure: Mutex<Option<Failure>>,
 }

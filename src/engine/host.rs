@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
+use super::cassette::Player;
 use super::codec::Codec;
 use super::ctx::Shared;
 use super::event::{Event, Publisher};
@@ -379,7 +380,7 @@ impl Engine {
             meter,
             engine: self.clone(),
             keys: inner.keys.clone(),
-            cassette: options.cassette.clone(),
+            cassette: options.cassette.clone().map(Player::new),
             failure: Mutex::default(),
         }))
     }

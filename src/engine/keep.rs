@@ -6,10 +6,10 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::args::Args;
-use super::codec::{Codec, WriteIn};
+use super::codec::{BodyIn, Codec};
 use super::ctx::Shared;
-use super::output::Writes;
-use super::{Digest, NodeError};
+use super::task::Finished;
+use super::{Digest, NodeError, Usage};
 use crate::graph::{Node, NodeKind};
 
 /// The key of a task's result; none where its node keeps none, or would keep a secret.
@@ -52,7 +52,7 @@ pub(crate) fn key(shared: &Arc<Shared>, args: Args<'_>) -> Result<Option<Digest>
 }
 
 /// A result that still stands. One that cannot be read is none.
-pub(crate) async fn find(shared: &Arc<Shared>, key: Digest) -> Option<Writes> {
+pub(crate) async fn find(shared: &Arc<Shared>, key: Digest) -> Option<Finished> {
     let now_ms = shared.clock.now().as_millisecond();
     let body = match shared.engine.checkpointer() {
         Some(store) => store.cached(shared.run, key, now_ms).await.unwrap_or_else(|error| {
@@ -61,17 +61,17 @@ pub(crate) async fn find(shared: &Arc<Shared>, key: Digest) -> Option<Writes> {
         }),
         None => shared.engine.kept(key, now_ms),
     };
-    let writes: Vec<WriteIn> = serde_json::from_str(&body?).ok()?;
-    codec(shared).writes_back(writes).ok()
+    let kept: BodyIn = serde_json::from_str(&body?).ok()?;
+    let kept = codec(shared).finished(kept).ok()?;
+    Some(Finished { attempts: 0, cached: true, usage: Usage::default(), ..kept })
 }
 
 /// Keeps a result. That it could not be kept costs the next task its work, nothing more.
-pub(crate) async fn keep(shared: &Arc<Shared>, node: &Node, key: Digest, writes: &Writes) {
+pub(crate) async fn keep(shared: &Arc<Shared>, node: &Node, key: Digest, finished: &Finished) {
     let Some(cache) = &node.cache else { return };
     let ttl_ms = i64::try_from(cache.ttl.as_millis()).unwrap_or(i64::MAX);
     let until_ms = shared.clock.now().as_millisecond().saturating_add(ttl_ms);
-    let Ok(body) = codec(shared).writes(writes) else { return };
-    let body = body.get().to_owned();
+    let Ok(body) = codec(shared).task(finished) else { return };
     match shared.engine.checkpointer() {
         Some(store) => {
             if let Err(error) = store.cache(shared.run, key, body, until_ms).await {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::crew::Member;
 use super::next::error_arm;
 use super::output::{Write, Writes};
 use super::reduce::Reducers;
@@ -31,8 +32,8 @@ pub(crate) fn ended(done: &Done) -> Vec<(NodeIdx, Option<&Failure>)> {
 }
 
 /// What the tasks of a superstep write, in merge order: failures that an error arm takes write to its channel only,
-/// and a fan-out's status comes after its items.
-pub(crate) fn writes(graph: &Graph, done: Done) -> Vec<(Place, Writes)> {
+/// and a fan-out's status comes after its items. `closed` are the nodes that end here, also those without any task.
+pub(crate) fn writes(graph: &Graph, done: Done, closed: &[Member]) -> Vec<(Place, Writes)> {
     let failed: Vec<(u32, NodeIdx)> = done
         .iter()
         .filter(|(place, finished)| place.item.is_none() && finished.failure.is_some())
@@ -61,6 +62,16 @@ pub(crate) fn writes(graph: &Graph, done: Done) -> Vec<(Place, Writes)> {
             if !has_failed {
                 out.push((Place { item: None, ..place }, vec![Write { channel, value, overwrite: false }]));
             }
+        }
+    }
+    // A fan-out over nothing has no task to stand behind.
+    for (node, step) in closed {
+        let channel = graph.node(*node).each.as_ref().and_then(|each| each.status);
+        if let Some(channel) = channel
+            && !out.iter().any(|(place, _)| (place.node, place.step) == (*node, *step))
+        {
+            let write = Write { channel, value: Value::Array(Vec::new()), overwrite: false };
+            out.push((Place { step: *step, node: *node, item: None }, vec![write]));
         }
     }
     out

@@ -46,7 +46,9 @@ pub(crate) fn begin(codec: Codec<'_>, record: &RunRecord) -> Result<Position, En
         codec.input_back(record.input.clone()).map_err(|message| EngineErrorKind::Log { seq: 0, message })?;
     let state = State::begin(codec.graph, input)
         .map_err(|(channel, message)| EngineErrorKind::Input { channel, message })?;
-    Ok(Position::start(codec.graph, state))
+    let mut at = Position::start(codec.graph, state);
+    at.gates.iter_mut().for_each(|gate| gate.since_ms = record.summary.created_ms);
+    Ok(at)
 }
 
 /// Takes a snapshot's place.
@@ -155,7 +157,13 @@ pub(crate) fn take(
         for (node, failure) in merge::ended(&done) {
             at.note(node, failure.filter(|failure| error_arm(codec.graph.node(node), failure).is_some()));
         }
-        merge::merge(&mut at.state, codec.graph, reducers, merge::writes(codec.graph, done))?;
+        let closed: Vec<(NodeIdx, u32)> = at
+            .frontier
+            .iter()
+            .map(|ready| (ready.node, ready.born))
+            .filter(|(node, _)| of.as_ref().is_none_or(|of| of.contains(node)))
+            .collect();
+        merge::merge(&mut at.state, codec.graph, reducers, merge::writes(codec.graph, done, &closed))?;
     }
     at.step = at.step.saturating_add(1);
     let before: Vec<(NodeIdx, u32)> = at.frontier.iter().map(|ready| (ready.node, ready.born)).collect();

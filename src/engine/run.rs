@@ -207,7 +207,7 @@ impl Run {
         if self.log.is_some() {
             let body = self.codec().failed(&failure, failed.usage)?;
             let name = self.shared.plan.shared_name(place.node);
-            self.pending.push(log::entry(EntryKind::Failed, place.step, Some(name), place.item, body));
+            self.pending.push(log::entry(EntryKind::Failed, self.at.step, Some(name), place.item, body));
         }
         self.at.used.add(place.node, failed.usage);
         Ok(Stop::Fault(failed.kind(&self.shared, place)))
@@ -244,13 +244,15 @@ impl Run {
                 (done, ended, vec![member])
             }
             Closed::Members(members) => {
-                let mut done = Done::new();
-                let mut ended = Vec::with_capacity(members.len());
-                for member in &members {
-                    let tasks: Done = self.at.done.extract_if(tasks_of(*member), |_, _| true).collect();
-                    ended.push(self.ended(*member, &tasks)?);
-                    done.extend(tasks);
+                let mut done = std::mem::take(&mut self.at.done);
+                if members.len() < self.at.frontier.len() {
+                    let is_ours = |place: &Place| members.contains(&(place.node, place.step));
+                    self.at.done = done.extract_if(.., |place, _| !is_ours(place)).collect();
                 }
+                let ended = members
+                    .iter()
+                    .map(|member| self.ended(*member, &done))
+                    .collect::<Result<_, EngineErrorKind>>()?;
                 (done, ended, members)
             }
             Closed::Gate(index, answer, option) => {
@@ -264,7 +266,7 @@ impl Run {
             Closed::Nothing => (Done::new(), Vec::new(), Vec::new()),
         };
         let mut shown = Vec::new();
-        let writes = merge::writes(graph, done);
+        let writes = merge::writes(graph, done, &members);
         if shared.publisher.wants(Stream::Updates) {
             let codec = self.codec();
             for write in writes.iter().flat_map(|(_, writes)| writes) {
@@ -313,19 +315,24 @@ impl Run {
             cached: finished.cached,
             usage: finished.usage,
             failure: finished.failure.clone(),
+            route: finished.route.clone(),
         })
     }
 
     /// How a node ended, from its tasks; stops the run where its breaker does.
-    fn ended(&mut self, (node, born): Member, tasks: &Done) -> Result<Ended, EngineErrorKind> {
+    fn ended(&mut self, (node, born): Member, done: &Done) -> Result<Ended, EngineErrorKind> {
         let own = self.shared.plan.graph.node(node);
         let ready = self.at.frontier.iter().find(|ready| (ready.node, ready.born) == (node, born));
         let absorbed = ready.map(|ready| ready.absorbed.clone()).unwrap_or_default();
         let mut route = task::Route::default();
-        for more in tasks.values().filter_map(|finished| finished.route.as_deref()) {
-            route.add(more);
+        for (_, finished) in done.range(tasks_of((node, born))) {
+            if let Some(more) = &finished.route {
+                route.add(more);
+            }
         }
-        let failure = merge::ended(tasks).into_iter().find_map(|(_, failure)| failure);
+        // A node that failed as a whole has a task without an item that says so.
+        let whole = done.get(&Place { step: born, node, item: None });
+        let failure = whole.and_then(|finished| finished.failure.as_deref());
         let error_arm = failure.and_then(|failure| error_arm(own, failure));
         let times = self.at.note(node, failure.filter(|_| error_arm.is_some()));
         if own.breaker > 0

@@ -141,20 +141,21 @@ pub(crate) async fn work(
         Err(error) => return Err(Failed::new(error)),
     };
     if let Some(key) = key
-        && let Some(writes) = keep::find(shared, key).await
+        && let Some(kept) = keep::find(shared, key).await
     {
-        return Ok(Finished { cached: true, ..Finished::with(0, writes) });
+        return Ok(kept);
     }
     let mut attempts = 1;
     let mut usage = Usage::default();
     loop {
         let error = match attempt(shared, place, args, fan, attempts, &mut usage).await {
             Ok((writes, route)) => {
-                if let Some(key) = key {
-                    keep::keep(shared, args.node, key, &writes).await;
-                }
                 let route = Some(route).filter(|route| !route.is_nothing()).map(Box::new);
-                return Ok(Finished { route, usage, ..Finished::with(attempts, writes) });
+                let finished = Finished { route, usage, ..Finished::with(attempts, writes) };
+                if let Some(key) = key {
+                    keep::keep(shared, args.node, key, &finished).await;
+                }
+                return Ok(finished);
             }
             Err(error) => error,
         };

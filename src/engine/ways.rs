@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::graph::{Barrier, Graph, Join, Node, NodeIdx, NodeKind, Parallel};
+use crate::graph::{Barrier, Effect, Graph, Join, Node, NodeIdx, NodeKind, Parallel};
 
 /// Facts about a graph's edges.
 #[derive(Debug, Default)]
@@ -76,6 +76,24 @@ fn reaching(successors: &[Vec<usize>], to: usize) -> Bits {
         }
     }
     bits
+}
+
+/// A node that does what cannot be undone and that can be reached from these, themselves included, without passing a
+/// gate.
+pub(crate) fn ungated_danger(graph: &Graph, from: impl IntoIterator<Item = NodeIdx>) -> Option<NodeIdx> {
+    let mut queue: VecDeque<NodeIdx> = from.into_iter().collect();
+    let mut seen = Bits::new(graph.nodes.len());
+    while let Some(index) = queue.pop_front() {
+        let node = graph.node(index);
+        if node.is_gate() || !seen.set(index.0) {
+            continue;
+        }
+        if node.effect == Effect::Danger {
+            return Some(index);
+        }
+        queue.extend(node.successors());
+    }
+    None
 }
 
 /// The nodes that can be reached from `from`, itself included.

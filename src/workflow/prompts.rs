@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use crate::engine::{Ctx, ErrorClass, NodeError, PromptCall, PromptRunner, PromptTexts};
-use crate::model::{ChatRequest, ModelError, Models, OutputSchema, Retry, structured_value};
+use crate::model::{ChatRequest, ModelError, Models, OutputSchema, Retry, Usage, structured_value};
 use crate::prompt::Prompts;
 use crate::text;
 
@@ -35,7 +35,7 @@ impl ModelPrompts {
         Self { prompts, models, schemas, max_tokens }
     }
 
-    async fn answer(&self, call: &PromptCall) -> Result<Value, NodeError> {
+    async fn answer(&self, ctx: &Ctx, call: &PromptCall) -> Result<Value, NodeError> {
         let rendered = if let Some(kept) = kept(&call.prompt, &call.texts) {
             // A run keeps its prompts: an edit in the meantime does not change what it asks.
             Prompts::from_sources(&kept).and_then(|prompts| prompts.render(&call.prompt, &call.variables))
@@ -53,16 +53,30 @@ impl ModelPrompts {
         let mut request = ChatRequest::new(rendered.system, rendered.user);
         request.max_tokens = self.max_tokens.get(&call.role).copied();
         request.output = Some(OutputSchema { name: call.output.clone(), schema: schema.clone() });
-        let answer = structured_value(model.as_ref(), request, schema).await.map_err(node_error)?;
-        Ok(answer.value)
+        // What a call cost counts, also where its answer is none.
+        match structured_value(model.as_ref(), request, schema).await {
+            Ok(answer) => {
+                spend(ctx, answer.usage);
+                Ok(answer.value)
+            }
+            Err(error) => {
+                spend(ctx, error.usage);
+                Err(node_error(error))
+            }
+        }
     }
 }
 
 impl PromptRunner for Arc<ModelPrompts> {
-    fn run(&self, _: Ctx, call: PromptCall) -> BoxFuture<'static, Result<Value, NodeError>> {
+    fn run(&self, ctx: Ctx, call: PromptCall) -> BoxFuture<'static, Result<Value, NodeError>> {
         let runner = Arc::clone(self);
-        Box::pin(async move { runner.answer(&call).await })
+        Box::pin(async move { runner.answer(&ctx, &call).await })
     }
+}
+
+/// Counts a call against the budgets of its run. What tokens cost is not known here yet.
+fn spend(ctx: &Ctx, usage: Usage) {
+    ctx.spend(usage.input_tokens.saturating_add(usage.output_tokens), 0);
 }
 
 /// A model's error as the engine takes it.

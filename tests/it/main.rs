@@ -1,5 +1,6 @@
 //! Integration tests: one binary, one module a subject.
 //!
+//! - `conformance`: the engine's behaviour as data, `tests/conformance/*.toml`.
 //! - `crash`: `kill -9` at any moment, then the same outcome as an unbroken run.
 //! - `docs`: the README says what is.
 //! - `engine_crash`: a thousand `kill -9` over random graphs.
@@ -23,6 +24,7 @@
     reason = "a test that panics says what is wrong"
 )]
 
+mod conformance;
 mod crash;
 mod docs;
 mod engine_crash;

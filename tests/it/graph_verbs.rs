@@ -201,7 +201,9 @@ fn a_fork_is_edited_and_run_and_the_first_run_stays_as_it_was() {
     let set = ["graph", "edit", &new, "--set", "{\"number\": 40}", "--log-dir", "logs", "--format", "json"];
     let edited = world.run(set).exits(0).json();
     assert_eq!((&edited["state"]["number"], &edited["step"]), (&json!(40), &json!(2)));
-    // As if the gate had been passed: what comes next is what comes after `plan`.
+    // A node is stood for, a gate is not.
+    let as_gate = ["graph", "edit", &new, "--set", "{}", "--as", "review", "--log-dir", "logs"];
+    assert!(world.run(as_gate).exits(4).stderr.contains("answered, not edited"));
     let as_plan = [
         "graph",
         "edit",

@@ -9,9 +9,10 @@ use super::printer::{self, bold, count, dim, moment, time};
 use super::runs::{find_run, status};
 use super::world::{World, engine_failure, workflow_failure};
 use crate::engine::{
-    Definition, Difference, EngineErrorKind, Failure as TaskFailure, GateAnswer, RunRecord, Stand,
-    StepRecord, TaskRecord,
+    Definition, Difference, EngineErrorKind, Failure as TaskFailure, GateAnswer, RunFilter, RunRecord,
+    RunSummary, Stand, StepRecord, TaskRecord,
 };
+use crate::graph::NodeKind;
 use crate::text;
 
 /// Most tasks of a fan-out that are shown one by one.
@@ -26,14 +27,31 @@ pub(super) async fn history(global: &Global, run: &str, view: &View) -> Outcome 
     let read = |definition: &Definition| world.host.read(definition);
     // A run whose definition cannot be read any more still has a history.
     let stand = world.host.engine().stand(run, &read).await.ok();
+    let parts = parts(&world, &record).await?;
     match view.format {
-        Format::Json => printer::json(&as_json(&record, &steps, stand.as_ref()))?,
-        Format::Table => printer::data(as_text(&record, &steps, stand.as_ref()))?,
+        Format::Json => printer::json(&as_json(&record, &steps, stand.as_ref(), &parts))?,
+        Format::Table => printer::data(as_text(&record, &steps, stand.as_ref(), &parts))?,
     }
     Ok(failure::DONE)
 }
 
-fn as_json(record: &RunRecord, steps: &[StepRecord], stand: Option<&Stand>) -> Value {
+/// The runs of the graphs inside a run's graph, oldest first.
+async fn parts(world: &World, record: &RunRecord) -> Result<Vec<RunSummary>, Failure> {
+    let has_graphs = world
+        .host
+        .kept(&record.definition)
+        .is_ok_and(|graph| graph.nodes.iter().any(|node| matches!(node.kind, NodeKind::Graph(_))));
+    if !has_graphs {
+        return Ok(Vec::new());
+    }
+    let filter = RunFilter { children: true, ..RunFilter::default() };
+    let mut runs = world.host.runs(filter).await.map_err(workflow_failure)?;
+    runs.retain(|run| run.parent == Some(record.summary.run));
+    runs.reverse();
+    Ok(runs)
+}
+
+fn as_json(record: &RunRecord, steps: &[StepRecord], stand: Option<&Stand>, parts: &[RunSummary]) -> Value {
     let write = |(channel, value): &(String, Value)| json!({ "channel": channel, "value": value });
     let task = |task: &TaskRecord| {
         let writes: Vec<_> = task.writes.iter().map(write).collect();
@@ -53,10 +71,12 @@ fn as_json(record: &RunRecord, steps: &[StepRecord], stand: Option<&Stand>) -> V
         "status": status(&record.summary), "input": record.input,
         "steps": steps.iter().map(step).collect::<Vec<_>>(),
         "forked_from": record.summary.forked_from.map(|(run, step)| json!({ "run_id": run, "step": step })),
+        "parts": parts.iter().map(|run| json!({ "run_id": run.run, "graph": run.graph, "status": status(run) }))
+            .collect::<Vec<_>>(),
         "held": record.summary.held, "used": stand.map(|stand| printer::used_json(stand.used)) })
 }
 
-fn as_text(record: &RunRecord, steps: &[StepRecord], stand: Option<&Stand>) -> String {
+fn as_text(record: &RunRecord, steps: &[StepRecord], stand: Option<&Stand>, parts: &[RunSummary]) -> String {
     let summary = &record.summary;
     let mut lines = vec![format!(
         "{}  {} v{}, {}",
@@ -80,6 +100,9 @@ fn as_text(record: &RunRecord, steps: &[StepRecord], stand: Option<&Stand>) -> S
     }
     for step in steps {
         lines.extend(step_lines(step));
+    }
+    for part in parts {
+        lines.push(format!("inside  run {}  {}, {}", part.run, text::plain(&part.graph), status(part)));
     }
     let used = stand.map(|stand| printer::used(stand.used)).unwrap_or_default();
     if !used.is_empty() {
@@ -198,7 +221,7 @@ pub(super) async fn state(
         match view.format {
             Format::Json => {
                 printer::json(&json!({ "version": 1, "run_id": run, "step": at, "against": other,
-                "differences": differences }))?
+                "differences": differences }))?;
             }
             Format::Table => {
                 let mut lines = vec![format!("{head}, from step {at} to step {other}")];

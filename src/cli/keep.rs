@@ -48,7 +48,11 @@ pub(super) async fn verify(global: &Global, run: Option<&str>, view: &View) -> O
                     |proof| (proof.entries.to_string(), proof.sealed_by.clone().unwrap_or_default()),
                 );
                 let faults = faults(found);
-                let log = if faults.is_empty() { "whole".to_owned() } else { faults.join("; ") };
+                let log = match (faults.is_empty(), seal.is_empty()) {
+                    (true, false) => "whole".to_owned(),
+                    (true, true) => "whole, but not sealed".to_owned(),
+                    (false, _) => faults.join("; "),
+                };
                 table.row([short_run(summary.run), text::plain(&summary.graph), entries, seal, log]);
             }
             printer::data(table)?;

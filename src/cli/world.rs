@@ -277,7 +277,7 @@ fn state_keys(paths: &Paths) -> Result<Keys, Failure> {
     Keys::from_secret(&secret).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
 }
 
-/// Held by whoever changes a directory's stores; the system lets go of it when the process ends, however it ends.
+/// Held by whoever runs graphs on a directory's stores; the system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct DirLock(#[expect(dead_code, reason = "the lock lives as long as the file")] File);
 

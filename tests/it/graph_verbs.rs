@@ -156,6 +156,38 @@ fn two_runs_at_one_gate_are_told_apart() {
 }
 
 #[test]
+fn a_gate_of_a_graph_inside_another_is_answered_and_the_whole_goes_on() {
+    let outer = r#"
+[graph]
+name = "outer"
+start = "inner"
+
+[state]
+target = { type = "string", input = true }
+done   = { type = "bool", default = false }
+
+[node.inner]
+graph = "deploy"
+next = "end"
+"#;
+    let inner = DEPLOY.replace("done   = { type = \"bool\",", "done   = { type = \"bool\", output = true,");
+    let world = with(&[("deploy", &inner), ("outer", outer)]);
+    let ran = run(&world, "outer", &json!({ "target": "web" })).exits(4).json();
+    let gate = &ran["gates"][0];
+    assert_eq!((&gate["outermost_run_id"], &gate["graph"]), (&ran["run_id"], &json!("deploy")));
+    let part = gate["run_id"].as_str().unwrap();
+    assert_ne!(ran["run_id"], gate["run_id"]);
+    // A part is answered by its own run or by the whole; asked to go on, the whole does.
+    world.sentrix(&format!("graph resume {part}")).exits(4);
+    let done = json_of(&world, &format!("graph answer review approve --by ana --run {part}"));
+    assert_eq!((&done["run_id"], &done["state"]["done"]), (&ran["run_id"], &json!(true)));
+    assert_eq!(json_of(&world, "graph history 1")["parts"][0]["run_id"], json!(part));
+    assert!(
+        world.sentrix(&format!("graph history {part}")).exits(0).stdout.contains("approve by ana (signed)")
+    );
+}
+
+#[test]
 fn a_fork_is_edited_and_run_and_the_first_run_stays_as_it_was() {
     let (world, id) = deploy();
     world.sentrix("graph answer review approve --by ana").exits(0);
@@ -169,7 +201,9 @@ fn a_fork_is_edited_and_run_and_the_first_run_stays_as_it_was() {
     let set = ["graph", "edit", &new, "--set", "{\"number\": 40}", "--log-dir", "logs", "--format", "json"];
     let edited = world.run(set).exits(0).json();
     assert_eq!((&edited["state"]["number"], &edited["step"]), (&json!(40), &json!(2)));
-    // As if the gate had been passed: what comes next is what comes after `plan`.
+    // A node is stood for, a gate is not.
+    let as_gate = ["graph", "edit", &new, "--set", "{}", "--as", "review", "--log-dir", "logs"];
+    assert!(world.run(as_gate).exits(4).stderr.contains("answered, not edited"));
     let as_plan = [
         "graph",
         "edit",

@@ -121,11 +121,14 @@ impl Engine {
     /// # Errors
     /// `NoSuchPlace` where its log was pruned, or it has secret channels.
     pub async fn record(&self, run: RunId, graph: &Graph) -> Result<Cassette, EngineError> {
-        let unknown = |error: super::CheckpointError| EngineErrorKind::from(error).of(run, &graph.name);
-        let store = self.store(run).map_err(unknown)?;
-        let record = store.load(run).await.map_err(unknown)?;
-        let history = store.history(run).await.map_err(unknown)?;
-        let no = |why: &str| Err(EngineErrorKind::NoSuchPlace(why.to_owned()).of(run, &graph.name));
+        self.recorded(run, graph).await.map_err(|kind| kind.of(run, &graph.name))
+    }
+
+    async fn recorded(&self, run: RunId, graph: &Graph) -> Result<Cassette, EngineErrorKind> {
+        let store = self.store(run)?;
+        let record = store.load(run).await?;
+        let history = store.history(run).await?;
+        let no = |why: &str| Err(EngineErrorKind::NoSuchPlace(why.to_owned()));
         if history.first_seq > 0 || history.base.is_some() {
             return no("its beginning is not kept, so it cannot be recorded");
         }
@@ -142,15 +145,15 @@ impl Engine {
         {
             return no("it was edited or upgraded, so its results alone do not tell what happened");
         }
-        let at = self.position(graph, &record).map_err(|kind| kind.of(run, &graph.name))?;
+        let at = self.position(graph, &record)?;
         let codec = self.codec(graph, run);
         let state = at
             .state
             .iter(graph)
             .map(|(channel, value)| (graph.channel(channel).name.clone(), value.clone()))
             .collect();
-        let (tasks, path) = takes(codec, &history.entries)
-            .map_err(|message| EngineErrorKind::Log { seq: 0, message }.of(run, &graph.name))?;
+        let (tasks, path) =
+            takes(codec, &history.entries).map_err(|message| EngineErrorKind::Log { seq: 0, message })?;
         Ok(Cassette {
             version: CASSETTE_VERSION,
             graph: graph.name.clone(),

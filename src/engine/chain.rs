@@ -43,6 +43,26 @@ pub(crate) fn link(before: &Digest, entry: &Entry) -> Digest {
     hasher.finalize().into()
 }
 
+/// The hash of a snapshot's body.
+pub(crate) fn digest(body: &str) -> Digest {
+    Sha256::digest(body).into()
+}
+
+/// Key under which an entry names the snapshot before it.
+const SNAPSHOT: &str = "{\"sn\":\"";
+
+/// Puts a snapshot's hash at the beginning of an entry's body, which is a JSON object.
+pub(crate) fn name_snapshot(body: &mut String, digest: &Digest) {
+    let rest = body.strip_prefix('{').unwrap_or(body);
+    let comma = if rest.starts_with('}') { "" } else { "," };
+    *body = format!("{SNAPSHOT}{}\"{comma}{rest}", hex(digest));
+}
+
+/// Whether an entry's body names this snapshot as the one before it.
+pub(crate) fn names_snapshot(body: &str, digest: &Digest) -> bool {
+    body.strip_prefix(SNAPSHOT).is_some_and(|rest| rest.starts_with(&hex(digest)))
+}
+
 /// Adds bytes with their length, so that two neighbours cannot share a border.
 fn part(hasher: &mut Sha256, bytes: &[u8]) {
     hasher.update((bytes.len() as u64).to_le_bytes());

@@ -15,7 +15,7 @@ use super::position::Position;
 use super::task::Place;
 use super::{
     Claim, Definition, Engine, EngineError, EngineErrorKind, EntryKind, Finish, GateAnswer, GateView, NewRun,
-    RunRecord, RunStatus, Snapshot, Usage, chain, merge, ways,
+    RunRecord, RunStatus, Snapshot, Usage, chain, host, merge, ways,
 };
 use crate::graph::{Durability, Graph, NodeIdx};
 use crate::id::RunId;
@@ -128,7 +128,7 @@ impl Engine {
         let run = record.summary.run;
         let graph = read(&record.definition).map_err(EngineErrorKind::Definition)?;
         self.require_key(&graph)?;
-        log.go_on(record);
+        log.go_on(record).map_err(host::changed)?;
         let mut at = self.position(&graph, record)?;
         let plan = Plan::bind(Arc::clone(&graph), self.registry(), self.prompts())?;
         let writes = writes
@@ -204,7 +204,8 @@ impl Engine {
     /// Where the run is not stored, or its definition cannot be read.
     pub async fn gates(&self, run: RunId, read: &Read<'_>) -> Result<Vec<GateView>, EngineError> {
         let record = self.load(run).await.map_err(|error| EngineErrorKind::from(error).of(run, ""))?;
-        let (graph, at) = self.read_position(&record, read)?;
+        let fail = |kind: EngineErrorKind| kind.of(run, &record.definition.graph);
+        let (graph, at) = self.read_position(&record, read).map_err(fail)?;
         Ok(gates::views(self.codec(&graph, run), &at))
     }
 
@@ -212,10 +213,9 @@ impl Engine {
         &self,
         record: &RunRecord,
         read: &Read<'_>,
-    ) -> Result<(Arc<Graph>, Position), EngineError> {
-        let fail = |kind: EngineErrorKind| kind.of(record.summary.run, &record.definition.graph);
-        let graph = read(&record.definition).map_err(|error| fail(EngineErrorKind::Definition(error)))?;
-        let at = self.position(&graph, record).map_err(fail)?;
+    ) -> Result<(Arc<Graph>, Position), EngineErrorKind> {
+        let graph = read(&record.definition).map_err(EngineErrorKind::Definition)?;
+        let at = self.position(&graph, record)?;
         Ok((graph, at))
     }
 
@@ -233,8 +233,8 @@ impl Engine {
         read: &Read<'_>,
     ) -> Result<GateAnswer, EngineError> {
         let record = self.load(run).await.map_err(|error| EngineErrorKind::from(error).of(run, ""))?;
-        let (graph, at) = self.read_position(&record, read)?;
         let fail = |kind: EngineErrorKind| kind.of(run, &record.definition.graph);
+        let (graph, at) = self.read_position(&record, read).map_err(fail)?;
         let open = gates::find(&graph, &at, gate).map_err(fail)?;
         let mut answer = GateAnswer {
             gate: gates::gate_id(&graph, open),

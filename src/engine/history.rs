@@ -233,7 +233,8 @@ impl Engine {
     /// Where the run is not stored, or its definition cannot be read.
     pub async fn stand(&self, run: RunId, read: &Read<'_>) -> Result<Stand, EngineError> {
         let record = self.load(run).await.map_err(|error| EngineErrorKind::from(error).of(run, ""))?;
-        let (graph, at) = self.read_position(&record, read)?;
+        let (graph, at) =
+            self.read_position(&record, read).map_err(|kind| kind.of(run, &record.definition.graph))?;
         let codec = self.codec(&graph, run);
         let name = |node: NodeIdx| graph.node(node).name.clone();
         Ok(Stand {

@@ -212,7 +212,7 @@ impl Engine {
             return Ok(self.rested(&graph, run, &at));
         }
         self.require_key(&graph).map_err(fail)?;
-        log.go_on(&record);
+        log.go_on(&record).map_err(|seq| fail(changed(seq)))?;
         let (graph, texts) = match &options.upgrade {
             None => (graph, Arc::clone(&record.definition.prompts)),
             Some(new) => {
@@ -384,6 +384,13 @@ impl Engine {
             failure: Mutex::default(),
         }))
     }
+}
+
+/// What is wrong with a log that somebody has changed.
+pub(crate) fn changed(seq: u32) -> EngineErrorKind {
+    let message = "is not what was written, or one before it is gone; `verify` tells more, and a fork from before it \
+        can go on";
+    EngineErrorKind::Log { seq, message: message.to_owned() }
 }
 
 /// Most results kept in memory.

@@ -28,6 +28,8 @@ pub(crate) struct RunLog {
     next_seq: u32,
     /// Hash of the last entry.
     head: Digest,
+    /// Hash of a snapshot that no entry has named yet: the next one does, so that the chain covers it.
+    unnamed: Option<Digest>,
     /// Entries that wait for the end of the run, with durability `exit`.
     held_back: Vec<Entry>,
     /// Weight of the entries after the last snapshot.
@@ -53,6 +55,7 @@ impl RunLog {
             durability,
             next_seq: 0,
             head,
+            unnamed: None,
             held_back: Vec::new(),
             weight: 0,
             snapshot_weight: 0,
@@ -60,7 +63,10 @@ impl RunLog {
     }
 
     /// Goes on where a stored log ends.
-    pub(crate) fn go_on(&mut self, record: &RunRecord) {
+    ///
+    /// # Errors
+    /// The number of an entry that is not what was written.
+    pub(crate) fn go_on(&mut self, record: &RunRecord) -> Result<(), u32> {
         let begin = || {
             let (run, definition) = (record.summary.run, &record.definition.hash);
             (0, chain::genesis(run, definition, &record.input, None))
@@ -68,10 +74,20 @@ impl RunLog {
         let (first, chain) =
             record.snapshot.as_ref().map_or_else(begin, |snapshot| (snapshot.seq, snapshot.chain));
         self.next_seq = record.entries.last().map_or(first, |last| last.seq.saturating_add(1));
-        self.head = record.entries.last().map_or(chain, |last| last.entry.hash);
+        self.head = chain;
+        for stored in &record.entries {
+            // Entries of before there were hashes prove nothing.
+            if stored.entry.hash != [0; 32] && chain::link(&self.head, &stored.entry) != stored.entry.hash {
+                return Err(stored.seq);
+            }
+            self.head = stored.entry.hash;
+        }
+        let unnamed = record.snapshot.as_ref().filter(|_| record.entries.is_empty());
+        self.unnamed = unnamed.map(|snapshot| chain::digest(&snapshot.body));
         self.weight = record.entries.iter().map(|stored| weight(&stored.entry)).sum();
         self.snapshot_weight = record.snapshot.as_ref().map_or(0, |snapshot| snapshot.body.len());
         self.durability = record.durability;
+        Ok(())
     }
 
     pub(crate) const fn claim(&self) -> &Claim {
@@ -108,6 +124,9 @@ impl RunLog {
     ) -> Receipt<()> {
         if !entries.is_empty() {
             let at_ms = self.clock.now().as_millisecond();
+            if let (Some(digest), Some(first)) = (self.unnamed.take(), entries.first_mut()) {
+                chain::name_snapshot(&mut first.body, &digest);
+            }
             for entry in &mut entries {
                 entry.at_ms = at_ms;
                 entry.hash = chain::link(&self.head, entry);
@@ -132,6 +151,7 @@ impl RunLog {
         let snapshot = if due { snapshot() } else { None }.map(|body| {
             self.weight = 0;
             self.snapshot_weight = body.len();
+            self.unnamed = Some(chain::digest(&body));
             Snapshot { seq: self.next_seq, body, chain: self.head }
         });
         let finish = finish.map(|finish| Finish { seal: self.seal(), ..finish });
@@ -141,7 +161,9 @@ impl RunLog {
 
     /// The signature over the log's end, where there is a key.
     fn seal(&self) -> Option<String> {
-        self.keys.as_ref().map(|keys| keys.sign(sealed(self.claim.run, &self.head).as_bytes()))
+        self.keys
+            .as_ref()
+            .map(|keys| keys.sign(sealed(self.claim.run, &self.head, self.unnamed.as_ref()).as_bytes()))
     }
 }
 
@@ -153,8 +175,9 @@ impl Drop for RunLog {
 }
 
 /// What a seal signs.
-pub(crate) fn sealed(run: RunId, head: &Digest) -> String {
-    format!("sentrix run {run} ends with {}", hex(head))
+pub(crate) fn sealed(run: RunId, head: &Digest, snapshot: Option<&Digest>) -> String {
+    let snapshot = snapshot.map(|digest| format!(" and snapshot {}", hex(digest))).unwrap_or_default();
+    format!("sentrix run {run} ends with {}{snapshot}", hex(head))
 }
 
 fn weight(entry: &Entry) -> usize {

@@ -72,6 +72,15 @@ impl MemoryCheckpointer {
         self.clock.now().as_millisecond()
     }
 
+    /// Changes the last snapshot's body.
+    #[cfg(test)]
+    pub(crate) fn tamper_snapshot(&self, run: RunId, change: impl FnOnce(&mut String)) {
+        drop(self.with(run, |kept| {
+            kept.snapshot.as_mut().map(|snapshot| change(&mut snapshot.body));
+            Ok(())
+        }));
+    }
+
     /// Changes what is kept, as somebody with access to the store could.
     #[cfg(test)]
     pub(crate) fn tamper(&self, run: RunId, change: impl FnOnce(&mut Vec<StoredEntry>)) {

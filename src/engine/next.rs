@@ -202,30 +202,23 @@ impl Position {
         sent: Option<Arc<Value>>,
     ) {
         if graph.node(to).is_gate() {
-            match self.gates.iter_mut().find(|gate| gate.node == to) {
-                Some(gate) => gate.absorbed.retain(|join| absorbed.contains(join)),
-                None => {
-                    self.gates.push(OpenGate { node: to, born, since_ms: now_ms, absorbed });
-                    self.visit(to);
-                }
+            if let Some(gate) = self.gates.iter_mut().find(|gate| gate.node == to) {
+                gate.absorbed.retain(|join| absorbed.contains(join));
+            } else {
+                self.gates.push(OpenGate { node: to, born, since_ms: now_ms, absorbed });
+                self.visit(to);
             }
             return;
         }
         // What was ready before this superstep may be under way already: it is not touched.
-        let ready = match self.frontier.iter_mut().find(|ready| ready.node == to && ready.born == born) {
-            Some(ready) => {
-                ready.absorbed.retain(|join| absorbed.contains(join));
-                ready
-            }
-            None => {
-                self.visit(to);
-                self.frontier.push(Ready { node: to, born, absorbed, ..Ready::default() });
-                match self.frontier.last_mut() {
-                    Some(ready) => ready,
-                    None => return,
-                }
-            }
-        };
+        let known = self.frontier.iter().position(|ready| ready.node == to && ready.born == born);
+        if known.is_none() {
+            self.visit(to);
+            self.frontier.push(Ready { node: to, born, absorbed: absorbed.clone(), ..Ready::default() });
+        }
+        let place = known.unwrap_or(self.frontier.len().saturating_sub(1));
+        let Some(ready) = self.frontier.get_mut(place) else { return };
+        ready.absorbed.retain(|join| absorbed.contains(join));
         match sent {
             Some(input) => ready.sends.push(input),
             None => ready.plain = true,

@@ -40,7 +40,8 @@ impl Engine {
         if record.summary.status == RunStatus::Done {
             return Ok(());
         }
-        let (old, at) = self.read_position(&record, read)?;
+        let (old, at) =
+            self.read_position(&record, read).map_err(|kind| kind.of(run, &record.definition.graph))?;
         let moved =
             self.require_key(new).and_then(|()| migrate(&old, &at, new).map_err(EngineErrorKind::Upgrade));
         moved.map(drop).map_err(|kind| kind.of(run, &old.name))

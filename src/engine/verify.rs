@@ -96,16 +96,28 @@ impl Engine {
             }
             head = stored.entry.hash;
         }
-        if let Some(snapshot) = &record.snapshot
-            && snapshot.seq == next_seq
-            && snapshot.chain != head
-            && snapshot.chain != [0; 32]
-        {
-            faults.push("the last snapshot builds on another log".to_owned());
+        // A snapshot is named by the entry that follows it, or else by the seal.
+        let mut unnamed = None;
+        for snapshot in record.snapshot.iter().chain(base.iter().filter(|_| first_seq > 0)) {
+            let digest = chain::digest(&snapshot.body);
+            match entries.iter().find(|stored| stored.seq == snapshot.seq) {
+                // One of before there were hashes.
+                _ if snapshot.chain == [0; 32] => {}
+                Some(next) if !chain::names_snapshot(&next.entry.body, &digest) => {
+                    faults
+                        .push(format!("the snapshot before entry {} is not what was written", snapshot.seq));
+                }
+                Some(_) => {}
+                None if snapshot.seq == next_seq && snapshot.chain == head => unnamed = Some(digest),
+                None => faults.push("the last snapshot builds on another log".to_owned()),
+            }
         }
         let mut sealed_by = None;
+        // A seal is made when a run comes to rest; of one that is under way it is an old one.
+        let at_rest = record.summary.status != RunStatus::Running;
         match &record.seal {
-            Some(seal) => match Keys::verify(sealed(run, &head).as_bytes(), seal) {
+            Some(_) if !at_rest => {}
+            Some(seal) => match Keys::verify(sealed(run, &head, unnamed.as_ref()).as_bytes(), seal) {
                 Ok(signer) => {
                     if self.keys().is_some_and(|keys| keys.public() != signer) {
                         faults.push(format!(
@@ -117,8 +129,8 @@ impl Engine {
                 }
                 Err(_) => faults.push("the seal does not fit the log's end".to_owned()),
             },
-            None if self.keys().is_some() && unhashed == 0 && record.summary.status == RunStatus::Done => {
-                faults.push("the run is done, and its log is not sealed".to_owned());
+            None if self.keys().is_some() && unhashed == 0 && at_rest => {
+                faults.push("the run is at rest, and its log is not sealed".to_owned());
             }
             None => {}
         }
@@ -128,11 +140,11 @@ impl Engine {
                 Some(signature) => match Keys::verify(gates::signed(run, answer).as_bytes(), signature) {
                     Ok(_) => signed_answers += 1,
                     Err(_) => {
-                        faults.push(format!("the answer to gate {} is not what was signed", answer.gate))
+                        faults.push(format!("the answer to gate {} is not what was signed", answer.gate));
                     }
                 },
                 None if self.keys().is_some() => {
-                    faults.push(format!("the answer to gate {} is not signed", answer.gate))
+                    faults.push(format!("the answer to gate {} is not signed", answer.gate));
                 }
                 None => {}
             }

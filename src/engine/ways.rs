@@ -114,7 +114,8 @@ fn down(successors: &[Vec<usize>], from: usize) -> Bits {
 /// Channels that a node looks at, its arms' conditions included.
 pub(crate) fn reads(graph: &Graph, node: &Node) -> Bits {
     let mut bits = Bits::new(graph.channels.len());
-    let conditions = node.next.iter().filter_map(|arm| arm.when.as_ref()).flat_map(|when| when.variables());
+    let conditions =
+        node.next.iter().filter_map(|arm| arm.when.as_ref()).flat_map(crate::graph::Expr::variables);
     let named = conditions.filter_map(|name| graph.channel_named(name));
     let fields = node.reads.iter().map(|(_, channel)| *channel);
     for channel in named.chain(fields) {

@@ -248,13 +248,12 @@ fn stubbed(graph: &Graph, script: &Script) -> (Graph, Registry) {
         let visits = Arc::new(Mutex::new(0_usize));
         let is_each = node.each.is_some();
         registry.task(&task, "a stub", move |ctx: Ctx, _: Value| {
-            let index = match ctx.item().filter(|_| is_each) {
-                Some(item) => item as usize,
-                None => {
-                    let mut visits = visits.lock().unwrap_or_else(PoisonError::into_inner);
-                    *visits += 1;
-                    *visits - 1
-                }
+            let index = if let Some(item) = ctx.item().filter(|_| is_each) {
+                item as usize
+            } else {
+                let mut visits = visits.lock().unwrap_or_else(PoisonError::into_inner);
+                *visits += 1;
+                *visits - 1
             };
             // The last answer stands for every further visit.
             let answer = answers.get(index).or_else(|| answers.last()).cloned();

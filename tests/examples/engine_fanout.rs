@@ -1,7 +1,11 @@
 //! A fan-out that tolerates failures, two branches that join, a reducer of our own, and the events of the run.
 //!
 //! `cargo run --example engine_fanout`
-#![expect(clippy::print_stdout, reason = "this is what an example does")]
+#![expect(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "an example prints, and knows its channels"
+)]
 
 use std::error::Error;
 use std::sync::Arc;

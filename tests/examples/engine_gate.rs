@@ -1,7 +1,11 @@
 //! A gate: the run stops for a person, and goes on with the answer, signed, without running anything twice.
 //!
 //! `cargo run --example engine_gate`
-#![expect(clippy::print_stdout, reason = "this is what an example does")]
+#![expect(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "an example prints, and knows its channels"
+)]
 
 use std::error::Error;
 use std::sync::Arc;

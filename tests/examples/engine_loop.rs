@@ -1,7 +1,11 @@
 //! The engine from Rust, without graph files: a loop with a condition, kept in SQLite, stopped in the middle and resumed.
 //!
 //! `cargo run --example engine_loop`
-#![expect(clippy::print_stdout, reason = "this is what an example does")]
+#![expect(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "an example prints, and knows its channels"
+)]
 
 use std::error::Error;
 use std::sync::Arc;

@@ -164,6 +164,30 @@ async fn a_changed_log_is_found() {
 }
 
 #[tokio::test]
+async fn a_changed_snapshot_is_found_and_a_changed_log_is_not_gone_on_with() {
+    let (engine, store, _) = keyed(registry(&Trace::default()), SECRET);
+    let stop = |steps| {
+        let mut graph = (*counter(5_000)).clone();
+        graph.max_steps = steps;
+        Arc::new(graph)
+    };
+    let error = engine.run(stop(900), Map::new(), RunOptions::default()).await.unwrap_err();
+    assert!(engine.verify(error.run).await.unwrap().is_whole());
+    let snapshot = store.load(error.run).await.unwrap().snapshot.unwrap();
+    store.tamper_snapshot(error.run, |body| *body = body.replacen("\"n\":", "\"n\":1", 1));
+    let proof = engine.verify(error.run).await.unwrap();
+    assert!(proof.faults[0].contains("the snapshot before entry"), "{proof:?}");
+    store.tamper_snapshot(error.run, |body| body.clone_from(&snapshot.body));
+    assert!(engine.verify(error.run).await.unwrap().is_whole());
+    store.tamper(error.run, |entries| {
+        let last = entries.len() - 2;
+        entries[last].entry.body = entries[last].entry.body.replacen("[[\"n\",", "[[\"n\",1", 1);
+    });
+    let error = engine.resume(error.run, |_| Ok(stop(1_000)), RunOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("is not what was written"), "{error}");
+}
+
+#[tokio::test]
 async fn retention_keeps_what_is_needed() {
     let (engine, store, clock) = keyed(registry(&Trace::default()), SECRET);
     let mut runs = Vec::new();

@@ -522,8 +522,8 @@ impl NodeBuilder {
     }
 
     /// An option of a gate and where it leads; to the end where no node is named.
-    pub fn option<const N: usize>(mut self, option: &str, nodes: [&str; N]) -> Self {
-        self.next.push((None, Some(option.to_owned()), nodes.map(str::to_owned).to_vec()));
+    pub fn option<'n>(mut self, option: &str, nodes: impl IntoIterator<Item = &'n str>) -> Self {
+        self.next.push((None, Some(option.to_owned()), owned(nodes)));
         self
     }
 
@@ -552,14 +552,14 @@ impl NodeBuilder {
     }
 
     /// Goes to these nodes if no arm before holds.
-    pub fn to<const N: usize>(mut self, nodes: [&str; N]) -> Self {
-        self.next.push((None, None, nodes.map(str::to_owned).to_vec()));
+    pub fn to<'n>(mut self, nodes: impl IntoIterator<Item = &'n str>) -> Self {
+        self.next.push((None, None, owned(nodes)));
         self
     }
 
     /// Goes to these nodes if no arm before holds and the condition does.
-    pub fn when<const N: usize>(mut self, condition: &str, nodes: [&str; N]) -> Self {
-        self.next.push((Some(condition.to_owned()), None, nodes.map(str::to_owned).to_vec()));
+    pub fn when<'n>(mut self, condition: &str, nodes: impl IntoIterator<Item = &'n str>) -> Self {
+        self.next.push((Some(condition.to_owned()), None, owned(nodes)));
         self
     }
 
@@ -621,6 +621,10 @@ impl NodeBuilder {
             ..node
         })
     }
+}
+
+fn owned<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
+    names.into_iter().map(str::to_owned).collect()
 }
 
 #[derive(Default)]

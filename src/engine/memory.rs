@@ -76,7 +76,9 @@ impl MemoryCheckpointer {
     #[cfg(test)]
     pub(crate) fn tamper_snapshot(&self, run: RunId, change: impl FnOnce(&mut String)) {
         drop(self.with(run, |kept| {
-            kept.snapshot.as_mut().map(|snapshot| change(&mut snapshot.body));
+            if let Some(snapshot) = &mut kept.snapshot {
+                change(&mut snapshot.body);
+            }
             Ok(())
         }));
     }

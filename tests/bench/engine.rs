@@ -165,9 +165,8 @@ n = { type = \"int\", default = 0 }
     for node in 1..20 {
         let next =
             format!("[{{ if = \"n == {node} and n != 2\", to = \"n{}\" }}, {{ else = \"end\" }}]", node + 1);
-        text.push_str(&format!(
-            "\n[node.n{node}]\ntask = \"add\"\ndescription = \"Adds one\"\nnext = {next}\n"
-        ));
+        let node = format!("\n[node.n{node}]\ntask = \"add\"\ndescription = \"Adds one\"\nnext = {next}\n");
+        text.push_str(&node);
     }
     text.push_str("\n[node.n20]\ntask = \"add\"\ndescription = \"Adds one\"\n");
     text

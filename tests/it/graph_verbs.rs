@@ -61,7 +61,9 @@ next = [{ if = "n < 3", to = "one" }, { else = "end" }]
 fn with(graphs: &[(&str, &str)]) -> World {
     let world = World::new().with_env("USER", "somebody");
     fs::create_dir(world.root().join("graphs")).unwrap();
-    graphs.iter().for_each(|(name, text)| put(&world, name, text));
+    for (name, text) in graphs {
+        put(&world, name, text);
+    }
     world
 }
 

@@ -63,14 +63,6 @@ fn names(to: &[usize], count: usize) -> Vec<String> {
     to.iter().map(|to| format!("n{to}")).collect()
 }
 
-fn arm(node: NodeBuilder, when: &str, to: &[String]) -> NodeBuilder {
-    match to.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [a] => node.when(when, [*a]),
-        [a, b, ..] => node.when(when, [*a, *b]),
-        [] => node,
-    }
-}
-
 fn supersteps(shapes: &[Shape], rounds: u32) -> Arc<Graph> {
     let count = shapes.len();
     let mut graph = GraphBuilder::new("random")
@@ -106,8 +98,9 @@ fn supersteps(shapes: &[Shape], rounds: u32) -> Arc<Graph> {
         } else if at > 0 && shape.defer {
             node = node.defer();
         }
-        node = arm(node, &format!("round < {}", rounds / 2), &names(&shape.first, count));
-        node = arm(node, &format!("round < {rounds}"), &names(&shape.second, count));
+        for (most, to) in [(rounds / 2, &shape.first), (rounds, &shape.second)] {
+            node = node.when(&format!("round < {most}"), names(to, count).iter().map(String::as_str));
+        }
         graph = graph.node(node);
     }
     let sink = NodeBuilder::task("sink", "random.work")
@@ -124,13 +117,7 @@ fn lanes(shapes: &[Shape], rounds: u32) -> Arc<Graph> {
     let mut graph = GraphBuilder::new("lanes").barrier(Barrier::Dataflow).max_steps(200);
     let start = NodeBuilder::task("start", "random.tick").read("n", "c0").write("n", "c0");
     let names: Vec<String> = (0..shapes.len()).map(|lane| format!("a{lane}")).collect();
-    let to: Vec<&str> = names.iter().map(String::as_str).collect();
-    let start = match to.as_slice() {
-        [a, b, c] => start.to([*a, *b, *c]),
-        [a, b, c, d] => start.to([*a, *b, *c, *d]),
-        [a, b, c, d, e, ..] => start.to([*a, *b, *c, *d, *e]),
-        _ => start,
-    };
+    let start = start.to(names.iter().map(String::as_str));
     graph = graph.node(start);
     for (lane, shape) in shapes.iter().enumerate() {
         let channel = format!("c{lane}");

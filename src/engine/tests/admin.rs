@@ -226,6 +226,15 @@ async fn retention_keeps_what_is_needed() {
 
 #[tokio::test]
 async fn secrets_are_sealed_at_rest_and_masked_in_views() {
+    #[derive(Deserialize, JsonSchema)]
+    struct In {
+        token: String,
+    }
+    #[derive(Serialize, JsonSchema)]
+    struct Out {
+        copy: String,
+        scratch: String,
+    }
     let build = || {
         let graph = GraphBuilder::new("secret")
             .state(ChannelBuilder::new("token", "string").input().secret())
@@ -241,15 +250,6 @@ async fn secrets_are_sealed_at_rest_and_masked_in_views() {
             .node(note("end"));
         Arc::new(graph.build().unwrap())
     };
-    #[derive(Deserialize, JsonSchema)]
-    struct In {
-        token: String,
-    }
-    #[derive(Serialize, JsonSchema)]
-    struct Out {
-        copy: String,
-        scratch: String,
-    }
     let mut registry = registry(&Trace::default());
     registry.task("demo.copy", "copies", |_: Ctx, input: In| async move {
         Ok(Out { copy: input.token.clone(), scratch: "only in memory".into() })

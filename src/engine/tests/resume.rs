@@ -281,11 +281,7 @@ fn graphs() -> impl Strategy<Value = Arc<Graph>> {
                 (format!("round < {}", rounds / 2), names(&first)),
                 (format!("round < {rounds}"), names(&second)),
             ] {
-                node = match &*to.iter().map(String::as_str).collect::<Vec<_>>() {
-                    [a] => node.when(&when, [a]),
-                    [a, b, ..] => node.when(&when, [a, b]),
-                    [] => node,
-                };
+                node = node.when(&when, to.iter().map(String::as_str));
             }
             graph = graph.node(node);
         }

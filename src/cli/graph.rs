@@ -147,9 +147,20 @@ fn list(host: &Host, format: Format) -> Outcome {
 
 fn check(host: &Host, names: &[String], format: Format) -> Outcome {
     let mut all: Vec<FaultReport> = Vec::new();
-    let mut bad = 0;
+    let (mut bad, mut odd) = (0, 0);
     for source in sources(host, names)? {
-        match host.check(&source) {
+        let checked = host.check(&source);
+        if checked.is_ok()
+            && let Some(warnings) = host.warnings(&source)
+        {
+            let reports = warnings.reports();
+            odd += reports.len();
+            if format == Format::Table {
+                printer::data(warnings.render(printer::colour(), usize::from(printer::width())))?;
+            }
+            all.extend(reports);
+        }
+        match checked {
             Ok(graph) if format == Format::Table => {
                 printer::data(format_args!(
                     "{}  {}, {}  {}",
@@ -173,7 +184,11 @@ fn check(host: &Host, names: &[String], format: Format) -> Outcome {
     if format == Format::Json {
         printer::json(&json!({ "version": 1, "faults": all }))?;
     } else if bad > 0 {
-        printer::note(format_args!("{} in {}", count(all.len() as u64, "fault"), count(bad, "graph file")));
+        let faults = (all.len() - odd) as u64;
+        printer::note(format_args!("{} in {}", count(faults, "fault"), count(bad, "graph file")));
+    }
+    if odd > 0 && format == Format::Table {
+        printer::note(format_args!("{}: the files work as they are", count(odd as u64, "warning")));
     }
     Ok(if bad == 0 { failure::DONE } else { failure::BAD_ANSWER })
 }

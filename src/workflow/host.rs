@@ -80,6 +80,17 @@ impl Host {
         check(source, &self.catalog, &find, &mut Vec::new(), graph::check)
     }
 
+    /// Checks a graph file that [`Host::check`] finds sound for what is only odd.
+    pub fn warnings(&self, source: &GraphSource) -> Option<Faults> {
+        let mut catalog = self.catalog.clone();
+        for name in graph::uses(&source.text) {
+            if let Some(inner) = self.library.graph(&name).ok().and_then(|inner| self.check(&inner).ok()) {
+                catalog.graphs.insert(name, Arc::new(inner));
+            }
+        }
+        graph::check_all(&source.origin, &source.text, &catalog).1
+    }
+
     /// Runs a graph by its name or its file's path. Afterwards its retention is applied to its earlier runs.
     ///
     /// # Errors

@@ -168,8 +168,9 @@ mod tests {
     use crate::graph::{NodeKind, StateChannel, Type};
 
     const REDUCERS: [Reducer; 10] = {
-        let [a, b, c, d, e, f, g, h, i] = Reducer::ALL;
-        [a, b, c, d, e, f, g, h, i, Reducer::Custom(0)]
+        let mut all = [Reducer::Custom(0); 10];
+        all.split_at_mut(Reducer::ALL.len()).0.copy_from_slice(&Reducer::ALL);
+        all
     };
 
     /// Four nodes; one channel a reducer, all of type `any`.

@@ -3,6 +3,8 @@
 //!
 //! Source: Anthropic API reference, "Create a Message"; guide "Tool use", forcing tool use.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::chat::{ChatAnswer, ChatRequest, Finish, Usage};
@@ -40,7 +42,125 @@ pub(super) fn body(asked: &Asked<'_>, request: &ChatRequest) -> Value {
         let choice = json!({ "type": "tool", "name": output.name, "disable_parallel_tool_use": true });
         body.insert("tool_choice".into(), choice);
     }
+    if request.on_token.is_some() {
+        body.insert("stream".into(), json!(true));
+    }
     Value::Object(body)
+}
+
+/// Most blocks of a streamed answer.
+const MOST_BLOCKS: usize = 1_000;
+
+/// A response put together from the events of a stream, as if it had come whole.
+///
+/// Source: Anthropic API reference, "Streaming Messages".
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    message: Map<String, Value>,
+    blocks: BTreeMap<u64, Block>,
+    is_whole: bool,
+    len: usize,
+}
+
+/// A block of content: its beginning, and the text or JSON text that came after.
+#[derive(Debug)]
+struct Block {
+    head: Map<String, Value>,
+    text: String,
+}
+
+impl Pieces {
+    /// Takes an event. `tool` is the tool whose input is the answer.
+    ///
+    /// # Errors
+    /// `Malformed` where the events do not follow each other.
+    pub(super) fn take(
+        &mut self,
+        event: &Value,
+        tool: Option<&str>,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<(), ModelErrorKind> {
+        let text_of = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+        let object = |name: &str| event.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+        let index = event.get("index").and_then(Value::as_u64).unwrap_or(0);
+        match event.get("type").and_then(Value::as_str) {
+            Some("message_start") => self.message = object("message"),
+            Some("content_block_start") => {
+                let head = object("content_block");
+                let text = text_of(head.get("text"));
+                say(&text);
+                self.len += text.len();
+                self.blocks.insert(index, Block { head, text });
+                if self.blocks.len() > MOST_BLOCKS {
+                    return Err(ModelErrorKind::Malformed("an answer of too many blocks".into()));
+                }
+            }
+            Some("content_block_delta") => {
+                let block = self.blocks.get_mut(&index).ok_or_else(|| {
+                    ModelErrorKind::Malformed("a piece of a block that has not begun".into())
+                })?;
+                let delta = event.get("delta");
+                let field = |name: &str| text_of(delta.and_then(|delta| delta.get(name)));
+                let (piece, is_answer) =
+                    match delta.and_then(|delta| delta.get("type")).and_then(Value::as_str) {
+                        Some("text_delta") => (field("text"), true),
+                        Some("input_json_delta") => {
+                            let name = block.head.get("name").and_then(Value::as_str);
+                            (field("partial_json"), tool.is_some() && name == tool)
+                        }
+                        _ => return Ok(()),
+                    };
+                block.text.push_str(&piece);
+                self.len += piece.len();
+                if is_answer {
+                    say(&piece);
+                }
+            }
+            Some("message_delta") => {
+                self.message.extend(object("delta"));
+                // What is counted here is counted from the beginning, so it takes the place of what was said then.
+                let usage = self.message.entry("usage").or_insert_with(|| json!({}));
+                if let Some(usage) = usage.as_object_mut() {
+                    usage.extend(object("usage").into_iter().filter(|(_, count)| !count.is_null()));
+                }
+            }
+            Some("message_stop") => self.is_whole = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Bytes of text so far.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the answer has come to its end.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole || self.message.get("stop_reason").is_some_and(Value::is_string)
+    }
+
+    /// The response. A tool's input that was cut off is left out.
+    pub(super) fn body(self) -> Value {
+        let Self { mut message, blocks, .. } = self;
+        if message.is_empty() && blocks.is_empty() {
+            return json!({});
+        }
+        let content = blocks.into_values().map(|Block { mut head, text }| {
+            if head.get("type").and_then(Value::as_str) == Some("text") {
+                head.insert("text".into(), Value::String(text));
+            } else if !text.is_empty() {
+                match serde_json::from_str::<Value>(&text) {
+                    Ok(input) => head.insert("input".into(), input),
+                    Err(_) => head.remove("input"),
+                };
+            }
+            Value::Object(head)
+        });
+        let content = content.collect();
+        message.insert("content".into(), content);
+        Value::Object(message)
+    }
 }
 
 /// The answer in a response, or why there is none.

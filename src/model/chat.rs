@@ -1,6 +1,6 @@
 //! A question to a model and its answer, in no provider's words.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -49,6 +49,42 @@ pub struct ChatRequest {
     pub temperature: Option<f32>,
     /// Asks for JSON of this shape.
     pub output: Option<OutputSchema>,
+    /// Gets the answer's text while it comes.
+    pub on_token: Option<TokenSink>,
+}
+
+/// Whoever wants to see an answer while it comes. What it gets is no answer yet: an attempt may break off, and the
+/// next one begins anew behind a line break; only what [`ChatModel::complete`] gives counts. Called between two reads
+/// of the answer, so it must not block.
+///
+/// Two sinks are equal to each other: they are no part of the question.
+#[derive(Clone)]
+pub struct TokenSink(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl TokenSink {
+    /// A sink that gives each piece of text to a function.
+    pub fn new(take: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    /// Gives it a piece.
+    pub fn say(&self, piece: &str) {
+        if !piece.is_empty() {
+            (self.0)(piece);
+        }
+    }
+}
+
+impl Debug for TokenSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSink")
+    }
+}
+
+impl PartialEq for TokenSink {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl ChatRequest {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -10,12 +11,12 @@ use reqwest::{Method, Request, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::chat::{Answering, ChatAnswer, ChatModel, ChatRequest};
+use super::chat::{Answering, ChatAnswer, ChatModel, ChatRequest, TokenSink, Usage};
 use super::error::{ModelContext, ModelError, ModelErrorKind, Retry};
-use super::http::{self, Http, Reply};
+use super::http::{self, Http, Opened, Reply};
 use super::masked::{Mask, Masked};
 use super::settings::{Backoff, Dialect, ModelSettings};
-use super::{anthropic, openai, verdict};
+use super::{anthropic, openai, stream, verdict};
 
 /// A model behind HTTP.
 ///
@@ -84,9 +85,10 @@ impl Client {
     }
 
     /// The headers that hold the key and the version; the key is marked so that nothing prints it.
-    fn headers(&self) -> Result<HeaderMap, ModelErrorKind> {
+    fn headers(&self, streams: bool) -> Result<HeaderMap, ModelErrorKind> {
         let json = HeaderValue::from_static("application/json");
-        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, json.clone()), (ACCEPT, json)]);
+        let accepted = if streams { HeaderValue::from_static(stream::CONTENT_TYPE) } else { json.clone() };
+        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, json), (ACCEPT, accepted)]);
         let (name, prefix) = match self.settings.dialect {
             Dialect::OpenAi => (AUTHORIZATION, "Bearer "),
             Dialect::Anthropic => {
@@ -105,7 +107,7 @@ impl Client {
         Ok(headers)
     }
 
-    async fn ask(&self, request: ChatRequest) -> Result<ChatAnswer, ModelError> {
+    async fn ask(&self, mut request: ChatRequest) -> Result<ChatAnswer, ModelError> {
         self.ready()?;
         let url = self.endpoint.clone().map_err(|why| self.fail(ModelErrorKind::BadUrl(why)))?;
         let client = self.http.client(&url, self.settings.timeouts).map_err(|kind| self.fail(kind))?;
@@ -116,30 +118,32 @@ impl Client {
             output: request.output.as_ref().map(|output| output.name.as_str()),
             key: self.key.as_ref(),
         };
-        let body = match self.settings.dialect {
-            Dialect::OpenAi => openai::body(&asked, &request),
-            Dialect::Anthropic => anthropic::body(&asked, &request),
-        };
-        let headers = self.headers().map_err(|kind| self.fail(kind))?;
-        let body = body.to_string();
-        let mut attempt = 1;
+        let mut prepared = self.prepare(&asked, &request)?;
+        let settings = &self.settings;
+        let (mut attempt, mut charged) = (1, Usage::default());
+        let sink = request.on_token.clone().map(Said::new);
         loop {
             let mut http_request = Request::new(Method::POST, url.clone());
-            *http_request.headers_mut() = headers.clone();
-            *http_request.body_mut() = Some(body.clone().into());
-            let settings = &self.settings;
-            let sent = http::send(&client, http_request, settings.timeouts, settings.max_answer_bytes).await;
-            let failed = match sent {
-                Ok(reply) if reply.status.is_success() => match self.read(&asked, &reply) {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => error,
-                },
-                Ok(reply) => self.fail(verdict::of_status(&reply, self.key.as_ref())),
-                Err(kind) => self.fail(kind),
+            let (headers, body) = prepared.clone();
+            *http_request.headers_mut() = headers;
+            *http_request.body_mut() = Some(body.into());
+            let result = match http::open(&client, http_request, settings.timeouts).await {
+                Ok(opened) => self.answer(&asked, opened, sink.as_ref()).await,
+                Err(kind) => Err(self.fail(kind)),
             };
+            let failed = match result {
+                Ok(answer) => return Ok(ChatAnswer { usage: answer.usage + charged, ..answer }),
+                Err(error) => error,
+            };
+            charged += failed.usage;
+            if request.on_token.is_some() && is_about_streams(&failed.kind) {
+                request.on_token = None;
+                prepared = self.prepare(&asked, &request)?;
+                continue;
+            }
             let wait =
                 (attempt < settings.max_attempts).then(|| wait(&failed.kind, settings.backoff, attempt));
-            let error = ModelError { attempts: attempt, ..failed };
+            let error = ModelError { attempts: attempt, usage: charged, ..failed };
             let Some(wait) = wait.flatten() else { return Err(error) };
             tracing::warn!(
                 "gen_ai.request.model" = self.context.model,
@@ -152,7 +156,53 @@ impl Client {
             );
             tokio::time::sleep(wait).await;
             attempt += 1;
+            if let Some(sink) = &sink {
+                sink.begin_anew();
+            }
         }
+    }
+
+    /// Headers and body of a request.
+    fn prepare(&self, asked: &Asked<'_>, request: &ChatRequest) -> Result<(HeaderMap, String), ModelError> {
+        let headers = self.headers(request.on_token.is_some()).map_err(|kind| self.fail(kind))?;
+        let body = match self.settings.dialect {
+            Dialect::OpenAi => openai::body(asked, request),
+            Dialect::Anthropic => anthropic::body(asked, request),
+        };
+        Ok((headers, body.to_string()))
+    }
+
+    /// Reads the answer of one attempt, as it comes where somebody wants to see that.
+    async fn answer(
+        &self,
+        asked: &Asked<'_>,
+        opened: Opened,
+        sink: Option<&Said>,
+    ) -> Result<ChatAnswer, ModelError> {
+        let limit = self.settings.max_answer_bytes;
+        let streams = opened.status.is_success()
+            && verdict::content_type(&opened.headers).starts_with(stream::CONTENT_TYPE);
+        if let Some(sink) = sink.filter(|_| streams) {
+            let key = self.key.as_ref();
+            let (body, failed) = stream::read(opened, self.settings.dialect, asked, key, limit, |piece| {
+                sink.say(piece);
+            })
+            .await;
+            return match failed {
+                None => self.judge(asked, &body),
+                Some(kind) => Err(self.fail(kind).charged(self.answer_in(asked, &body).1)),
+            };
+        }
+        let reply = opened.read(limit).await.map_err(|kind| self.fail(kind))?;
+        if !reply.status.is_success() {
+            return Err(self.fail(verdict::of_status(&reply, self.key.as_ref())));
+        }
+        let answer = self.read(asked, &reply)?;
+        if let Some(sink) = sink {
+            // The server does not stream; better late than never.
+            sink.say(&answer.text);
+        }
+        Ok(answer)
     }
 
     fn read(&self, asked: &Asked<'_>, reply: &Reply) -> Result<ChatAnswer, ModelError> {
@@ -163,13 +213,23 @@ impl Client {
             };
             return Err(self.fail(ModelErrorKind::Malformed(what)));
         };
-        if let Some(kind) = verdict::of_body(&body, self.key.as_ref()) {
+        self.judge(asked, &body)
+    }
+
+    /// The answer in a response, with what it cost, or why there is none.
+    fn answer_in(&self, asked: &Asked<'_>, body: &Value) -> (Result<ChatAnswer, ModelErrorKind>, Usage) {
+        match self.settings.dialect {
+            Dialect::OpenAi => openai::answer(asked, body),
+            Dialect::Anthropic => anthropic::answer(asked, body),
+        }
+    }
+
+    /// The answer in a response that is whole.
+    fn judge(&self, asked: &Asked<'_>, body: &Value) -> Result<ChatAnswer, ModelError> {
+        if let Some(kind) = verdict::of_body(body, self.key.as_ref()) {
             return Err(self.fail(kind));
         }
-        let (answer, usage) = match self.settings.dialect {
-            Dialect::OpenAi => openai::answer(asked, &body),
-            Dialect::Anthropic => anthropic::answer(asked, &body),
-        };
+        let (answer, usage) = self.answer_in(asked, body);
         tracing::debug!(
             "gen_ai.request.model" = self.context.model,
             "gen_ai.usage.input_tokens" = usage.input_tokens,
@@ -194,12 +254,41 @@ impl ChatModel for Client {
         if self.key.is_none() && self.settings.key_needed {
             return Err(self.fail(ModelErrorKind::MissingKey));
         }
-        self.headers().map(drop).map_err(|kind| self.fail(kind))
+        self.headers(false).map(drop).map_err(|kind| self.fail(kind))
     }
 
     fn complete(&self, request: ChatRequest) -> Answering<'_> {
         Box::pin(self.ask(request))
     }
+}
+
+/// A sink, and whether it was given anything of the present attempt.
+struct Said {
+    sink: TokenSink,
+    something: AtomicBool,
+}
+
+impl Said {
+    const fn new(sink: TokenSink) -> Self {
+        Self { sink, something: AtomicBool::new(false) }
+    }
+
+    fn say(&self, piece: &str) {
+        self.something.store(true, Ordering::Relaxed);
+        self.sink.say(piece);
+    }
+
+    /// Another attempt follows.
+    fn begin_anew(&self) {
+        if self.something.swap(false, Ordering::Relaxed) {
+            self.sink.say("\n");
+        }
+    }
+}
+
+/// Whether a server did not take the request because it cannot stream, or not as it was asked.
+fn is_about_streams(kind: &ModelErrorKind) -> bool {
+    matches!(kind, ModelErrorKind::BadRequest { said, .. } if said.to_lowercase().contains("stream"))
 }
 
 /// How long to wait before another attempt; none where there must be none.

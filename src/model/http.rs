@@ -154,32 +154,58 @@ pub(super) struct Reply {
     pub(super) body: Vec<u8>,
 }
 
-/// Sends one request and reads its response.
+/// A response whose body is still to come.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    response: Response,
+    timeouts: Timeouts,
+}
+
+/// Sends one request and waits for the head of its response.
 ///
 /// # Errors
-/// [`ModelErrorKind::Timeout`], [`ModelErrorKind::Connect`] and [`ModelErrorKind::AnswerTooLarge`]; any
-/// status is a reply.
-pub(super) async fn send(
+/// [`ModelErrorKind::Timeout`] and [`ModelErrorKind::Connect`]; any status is a response.
+pub(super) async fn open(
     client: &reqwest::Client,
     mut request: Request,
     timeouts: Timeouts,
-    limit_bytes: usize,
-) -> Result<Reply, ModelErrorKind> {
+) -> Result<Opened, ModelErrorKind> {
+    // The limit is for the body too, however it is read.
     *request.timeout_mut() = Some(timeouts.total);
     let mut response = client.execute(request).await.map_err(|error| kind_of(error, timeouts))?;
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
-    let body = if status.is_success() {
-        match read_capped(&mut response, limit_bytes).await {
-            Ok((body, true)) => body,
-            Ok((_, false)) => return Err(ModelErrorKind::AnswerTooLarge { limit_bytes }),
-            Err(error) => return Err(kind_of(error, timeouts)),
-        }
-    } else {
-        // The status says enough; a body that breaks off takes nothing from it.
-        read_capped(&mut response, ERROR_BODY_BYTES).await.map(|(body, _)| body).unwrap_or_default()
-    };
-    Ok(Reply { status, headers, body })
+    Ok(Opened { status, headers, response, timeouts })
+}
+
+impl Opened {
+    /// Reads the body whole.
+    ///
+    /// # Errors
+    /// As [`open`], and [`ModelErrorKind::AnswerTooLarge`].
+    pub(super) async fn read(mut self, limit_bytes: usize) -> Result<Reply, ModelErrorKind> {
+        let body = if self.status.is_success() {
+            match read_capped(&mut self.response, limit_bytes).await {
+                Ok((body, true)) => body,
+                Ok((_, false)) => return Err(ModelErrorKind::AnswerTooLarge { limit_bytes }),
+                Err(error) => return Err(kind_of(error, self.timeouts)),
+            }
+        } else {
+            // The status says enough; a body that breaks off takes nothing from it.
+            read_capped(&mut self.response, ERROR_BODY_BYTES).await.map(|(body, _)| body).unwrap_or_default()
+        };
+        Ok(Reply { status: self.status, headers: self.headers, body })
+    }
+
+    /// The next part of the body, as it comes; none at its end.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub(super) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, ModelErrorKind> {
+        self.response.chunk().await.map_err(|error| kind_of(error, self.timeouts))
+    }
 }
 
 /// Reads at most `limit` bytes; `false` where there were more.

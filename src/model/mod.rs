@@ -20,11 +20,12 @@ mod masked;
 mod openai;
 mod schema;
 mod settings;
+mod stream;
 mod structured;
 mod verdict;
 
 pub use chat::{
-    Answering, ChatAnswer, ChatModel, ChatRequest, Finish, Message, OutputSchema, Speaker, Usage,
+    Answering, ChatAnswer, ChatModel, ChatRequest, Finish, Message, OutputSchema, Speaker, TokenSink, Usage,
 };
 pub use client::{Client, Models};
 pub use error::{ModelContext, ModelError, ModelErrorKind, Retry};

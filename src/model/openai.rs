@@ -42,7 +42,85 @@ pub(super) fn body(asked: &Asked<'_>, request: &ChatRequest) -> Value {
             }),
         );
     }
+    if request.on_token.is_some() {
+        body.insert("stream".into(), json!(true));
+        body.insert("stream_options".into(), json!({ "include_usage": true }));
+    }
     Value::Object(body)
+}
+
+/// A response put together from the events of a stream, as if it had come whole.
+///
+/// Source: OpenAI API reference, "Chat completion chunk object".
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    begun: bool,
+    model: Option<Value>,
+    content: String,
+    /// Content that is no text.
+    odd: Option<Value>,
+    refusal: String,
+    finish: Option<Value>,
+    usage: Option<Value>,
+}
+
+impl Pieces {
+    /// Takes an event.
+    pub(super) fn take(&mut self, event: &Value, say: &mut dyn FnMut(&str)) {
+        let given = |name: &str| event.get(name).filter(|value| !value.is_null()).cloned();
+        self.model = given("model").or_else(|| self.model.take());
+        self.usage = given("usage").or_else(|| self.usage.take());
+        let choices = event.get("choices").and_then(Value::as_array).into_iter().flatten();
+        for choice in choices.filter(|choice| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0) {
+            self.begun = true;
+            if let Some(finish) = choice.get("finish_reason").filter(|finish| !finish.is_null()) {
+                self.finish = Some(finish.clone());
+            }
+            let Some(delta) = choice.get("delta").or_else(|| choice.get("message")) else { continue };
+            self.refusal.push_str(delta.get("refusal").and_then(Value::as_str).unwrap_or_default());
+            match delta.get("content") {
+                Some(Value::String(text)) => self.text(text, say),
+                Some(Value::Array(parts)) => {
+                    for part in parts {
+                        self.refusal
+                            .push_str(part.get("refusal").and_then(Value::as_str).unwrap_or_default());
+                        self.text(part.get("text").and_then(Value::as_str).unwrap_or_default(), say);
+                    }
+                }
+                Some(Value::Null) | None => {}
+                Some(other) => self.odd = Some(other.clone()),
+            }
+        }
+    }
+
+    fn text(&mut self, text: &str, say: &mut dyn FnMut(&str)) {
+        self.content.push_str(text);
+        say(text);
+    }
+
+    /// Bytes of text so far.
+    pub(super) fn len(&self) -> usize {
+        self.content.len() + self.refusal.len()
+    }
+
+    /// Whether the model said that it is done.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    /// The response.
+    pub(super) fn body(self) -> Value {
+        let mut body = Map::new();
+        if self.begun {
+            let text = Some(self.content).filter(|text| !text.is_empty());
+            let content = self.odd.or(text.map(Value::String));
+            let message = json!({ "content": content, "refusal": self.refusal });
+            body.insert("choices".into(), json!([{ "message": message, "finish_reason": self.finish }]));
+        }
+        body.extend(self.model.map(|model| ("model".to_owned(), model)));
+        body.extend(self.usage.map(|usage| ("usage".to_owned(), usage)));
+        Value::Object(body)
+    }
 }
 
 /// The answer in a response, or why there is none.

@@ -98,6 +98,9 @@ async fn ask<T>(
         faults = first.as_ref().map_or(0, |(_, faults)| faults.len()),
         "model answer was not valid, asking again"
     );
+    if let Some(sink) = &request.on_token {
+        sink.say("\n");
+    }
     if let Some((text, faults)) = first {
         request.messages.extend(repair(&text, &faults, &shape.sent));
     }

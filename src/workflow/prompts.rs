@@ -7,7 +7,9 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use crate::engine::{Ctx, ErrorClass, NodeError, PromptCall, PromptRunner, PromptTexts};
-use crate::model::{ChatRequest, ModelError, Models, OutputSchema, Retry, Usage, structured_value};
+use crate::model::{
+    ChatRequest, ModelError, Models, OutputSchema, Retry, TokenSink, Usage, structured_value,
+};
 use crate::prompt::Prompts;
 use crate::text;
 
@@ -53,6 +55,7 @@ impl ModelPrompts {
         let mut request = ChatRequest::new(rendered.system, rendered.user);
         request.max_tokens = self.max_tokens.get(&call.role).copied();
         request.output = Some(OutputSchema { name: call.output.clone(), schema: schema.clone() });
+        request.on_token = sink(ctx);
         // What a call cost counts, also where its answer is none.
         match structured_value(model.as_ref(), request, schema).await {
             Ok(answer) => {
@@ -72,6 +75,12 @@ impl PromptRunner for Arc<ModelPrompts> {
         let runner = Arc::clone(self);
         Box::pin(async move { runner.answer(&ctx, &call).await })
     }
+}
+
+/// Whoever listens to the answers of this run while they come, if somebody does.
+fn sink(ctx: &Ctx) -> Option<TokenSink> {
+    let ctx = ctx.wants_tokens().then(|| ctx.clone())?;
+    Some(TokenSink::new(move |piece| ctx.token(piece)))
 }
 
 /// Counts a call against the budgets of its run. What tokens cost is not known here yet.
@@ -127,7 +136,84 @@ pub(super) fn prompts_of(texts: &PromptTexts) -> Result<Prompts, crate::prompt::
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::json;
+
     use super::*;
+    use crate::engine::{Engine, Event, GraphBuilder, NodeBuilder, RunEvent, RunOptions, Stream, Streams};
+    use crate::graph::Reducer;
+    use crate::model::{Answering, ChatAnswer, ChatModel, Finish, ModelContext};
+
+    /// Says its answer in two pieces to whoever listens.
+    #[derive(Debug)]
+    struct Speaker(Arc<ModelContext>, Mutex<Vec<bool>>);
+
+    impl ChatModel for Speaker {
+        fn context(&self) -> &Arc<ModelContext> {
+            &self.0
+        }
+
+        fn complete(&self, request: ChatRequest) -> Answering<'_> {
+            self.1.lock().unwrap().push(request.on_token.is_some());
+            if let Some(sink) = request.on_token {
+                sink.say("{\"n\":");
+                sink.say("7}");
+            }
+            let usage = Usage { input_tokens: 5, output_tokens: 2 };
+            let (text, model) = ("{\"n\":7}".to_owned(), "m".to_owned());
+            Box::pin(std::future::ready(Ok(ChatAnswer {
+                text,
+                structured: None,
+                usage,
+                finish: Finish::Stop,
+                model,
+            })))
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_listens_hears_an_answer_while_it_comes() {
+        let context = ModelContext {
+            provider: "p".to_owned(),
+            model: "m".to_owned(),
+            role: "patrol".to_owned(),
+            host: "h".to_owned(),
+            key_source: "k".to_owned(),
+        };
+        let speaker = Arc::new(Speaker(Arc::new(context), Mutex::default()));
+        let mut models = Models::default();
+        models.insert("patrol", Arc::clone(&speaker) as _);
+        let prompts = Prompts::new(&[("a/b.system.j2", "s"), ("a/b.user.j2", "u")], None).unwrap();
+        let schema = json!({ "type": "object", "properties": { "n": { "type": "integer" } } });
+        let runner = ModelPrompts::new(
+            Arc::new(prompts),
+            models,
+            BTreeMap::from([("N".to_owned(), schema)]),
+            BTreeMap::new(),
+        );
+        let engine = Engine::builder().prompts(Arc::new(Arc::new(runner))).build();
+        let graph = GraphBuilder::new("g")
+            .channel("n", "int?", Reducer::Last)
+            .node(NodeBuilder::prompt("ask", "a/b", "patrol", "N").writes(["n"]))
+            .build()
+            .unwrap();
+        let graph = Arc::new(graph);
+        let mut heard = Vec::new();
+        for streams in [Streams::of(&[Stream::Tokens]), Streams::default()] {
+            let (sink, mut events) = tokio::sync::mpsc::unbounded_channel();
+            let options = RunOptions { events: Some(Arc::new(sink)), streams, ..RunOptions::default() };
+            let outcome = engine.run(Arc::clone(&graph), serde_json::Map::new(), options).await.unwrap();
+            assert_eq!((&outcome.state["n"], outcome.used.tokens), (&json!(7), 7));
+            while let Ok(RunEvent { event, .. }) = events.try_recv() {
+                if let Event::Token { text, .. } = event {
+                    heard.push(text);
+                }
+            }
+        }
+        assert_eq!(heard, ["{\"n\":", "7}"]);
+        assert_eq!(*speaker.1.lock().unwrap(), [true, false], "nobody is asked to stream for nobody");
+    }
 
     #[test]
     fn kept_prompts_are_the_prompts_that_were() {

@@ -11,6 +11,7 @@
 //! - `hardship`: bad settings, damaged files, folders that are none: said clearly, and nothing passes for clean.
 //! - `layers`: which room may use which.
 //! - `model`: models over real HTTP, against the scripted server of `tests/support/model_server.rs`.
+//! - `model_stream`: the same, with answers that come in pieces.
 //! - `patrol`: the real binary on log directories, without a model.
 //! - `watch`: the real binary watching a directory.
 //! - `with_model`: the real binary with a scripted model: votes, quorum, failures.
@@ -37,6 +38,7 @@ mod layers;
 mod model;
 #[path = "../support/model_server.rs"]
 mod model_server;
+mod model_stream;
 mod patrol;
 #[path = "../support/random_graph.rs"]
 mod random_graph;

@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 
 use crate::model_server::{ModelServer, Recorded, Reply};
 
-const KEY: &str = "sk-test-0123456789abcdefghij";
-const BOTH: [Dialect; 2] = [Dialect::OpenAi, Dialect::Anthropic];
-const ONE_CALL: Usage = Usage { input_tokens: 11, output_tokens: 7 };
+pub(crate) const KEY: &str = "sk-test-0123456789abcdefghij";
+pub(crate) const BOTH: [Dialect; 2] = [Dialect::OpenAi, Dialect::Anthropic];
+pub(crate) const ONE_CALL: Usage = Usage { input_tokens: 11, output_tokens: 7 };
 
-fn settings(dialect: Dialect, url: &str) -> ModelSettings {
+pub(crate) fn settings(dialect: Dialect, url: &str) -> ModelSettings {
     let key = Some(SecretString::from(KEY));
     let settings = match dialect {
         Dialect::OpenAi => ModelSettings::openai("patrol", "gpt-test", key),
@@ -35,16 +35,16 @@ fn settings(dialect: Dialect, url: &str) -> ModelSettings {
     }
 }
 
-fn client(dialect: Dialect, server: &ModelServer) -> Client {
+pub(crate) fn client(dialect: Dialect, server: &ModelServer) -> Client {
     Client::new(settings(dialect, &server.url()))
 }
 
-fn hello() -> ChatRequest {
+pub(crate) fn hello() -> ChatRequest {
     ChatRequest::new("You are strict.", "Hello")
 }
 
 /// The kind's name alone.
-fn name(error: &ModelError) -> String {
+pub(crate) fn name(error: &ModelError) -> String {
     let shown = format!("{:?}", error.kind);
     shown.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
 }
@@ -64,7 +64,7 @@ enum Severity {
     High,
 }
 
-fn good() -> Value {
+pub(crate) fn good() -> Value {
     json!({ "severity": "High", "confidence": 0.9, "note": null })
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Replies come from a queue ([`ModelServer::push`]) and, once that is empty, from a closure that sees the
 //! request. Every request is kept and handed back ([`ModelServer::requests`]). Base URL for either dialect:
-//! [`ModelServer::url`].
+//! [`ModelServer::url`]. A request that asks for a stream gets its answer as one.
 
 #![allow(
     clippy::unwrap_used,
@@ -113,6 +113,12 @@ pub(crate) enum Reply {
     Status(u16, Vec<(&'static str, String)>, String),
     /// Status 200 with this content type and body, as it is.
     Raw(&'static str, String),
+    /// A stream of these bytes, as they are.
+    Stream(Vec<u8>),
+    /// A stream that begins with the first and then repeats the second for ever.
+    Endless(String, String),
+    /// The answer in one piece, also where a stream was asked for.
+    Whole(Box<Reply>),
     /// Waits, then replies.
     Slow(Duration, Box<Reply>),
     /// Sends the body in this many chunks, with a pause before each.
@@ -243,6 +249,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read(&mut stream).await {
         let anthropic = request.is_anthropic();
+        let mut streams = request.body["stream"] == true;
         let shape = request.schema_name().map(str::to_owned);
         let mut reply = shared.reply(request);
         let mut trickle = None;
@@ -261,6 +268,10 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
                     cut = true;
                     reply = *then;
                 }
+                Reply::Whole(then) => {
+                    streams = false;
+                    reply = *then;
+                }
                 _ => break,
             }
         }
@@ -270,10 +281,20 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
                 stream.get_ref().set_zero_linger().unwrap();
                 return;
             }
-            Reply::Status(status, headers, body) => (status, headers, body),
-            Reply::Raw(kind, body) => (200, vec![("content-type", kind.to_owned())], body),
-            reply if anthropic => (200, Vec::new(), as_anthropic(reply, shape).to_string()),
-            reply => (200, Vec::new(), as_openai(reply).to_string()),
+            Reply::Status(status, headers, body) => (status, headers, body.into_bytes()),
+            Reply::Raw(kind, body) => (200, vec![("content-type", kind.to_owned())], body.into_bytes()),
+            Reply::Stream(body) => (200, event_stream(), body),
+            Reply::Endless(first, then) => {
+                // Until the other side has had enough.
+                endless(stream.get_mut(), &first, &then).await.ok();
+                return;
+            }
+            reply if streams && anthropic => {
+                (200, event_stream(), as_events(anthropic_events(as_anthropic(reply, shape)), true))
+            }
+            reply if streams => (200, event_stream(), as_events(openai_events(&as_openai(reply)), false)),
+            reply if anthropic => (200, Vec::new(), as_anthropic(reply, shape).to_string().into_bytes()),
+            reply => (200, Vec::new(), as_openai(reply).to_string().into_bytes()),
         };
         if write(stream.get_mut(), status, &headers, &body, trickle, cut).await.is_err() || cut {
             return;
@@ -304,7 +325,7 @@ async fn write(
     stream: &mut TcpStream,
     status: u16,
     headers: &[(&'static str, String)],
-    body: &str,
+    body: &[u8],
     trickle: Option<(usize, Duration)>,
     cut: bool,
 ) -> std::io::Result<()> {
@@ -315,7 +336,6 @@ async fn write(
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    let body = body.as_bytes();
     let Some((pieces, pause)) = trickle else {
         head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
         let sent = if cut { body.len() / 2 } else { body.len() };
@@ -326,7 +346,11 @@ async fn write(
     head.push_str("transfer-encoding: chunked\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
     for chunk in body.chunks(body.len().div_ceil(pieces.max(1)).max(1)) {
-        tokio::time::sleep(pause).await;
+        if pause.is_zero() {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(pause).await;
+        }
         stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes()).await?;
         stream.write_all(chunk).await?;
         stream.write_all(b"\r\n").await?;
@@ -335,6 +359,101 @@ async fn write(
         }
     }
     stream.write_all(b"0\r\n\r\n").await
+}
+
+fn event_stream() -> Vec<(&'static str, String)> {
+    vec![("content-type", "text/event-stream; charset=utf-8".to_owned())]
+}
+
+/// Sends a stream without an end.
+async fn endless(stream: &mut TcpStream, first: &str, then: &str) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 Scripted\r\ncontent-type: text/event-stream\r\n\r\n").await?;
+    stream.write_all(first.as_bytes()).await?;
+    let many = then.repeat((1 << 14) / then.len() + 1);
+    loop {
+        stream.write_all(many.as_bytes()).await?;
+    }
+}
+
+/// Events as they are sent; Anthropic names them.
+fn as_events(events: Vec<Value>, named: bool) -> Vec<u8> {
+    let mut text = String::from(": welcome\n\n");
+    for event in events {
+        if named {
+            text.push_str(&format!("event: {}\n", event["type"].as_str().unwrap()));
+        }
+        text.push_str(&format!("data: {event}\n\n"));
+    }
+    if !named {
+        text.push_str("data: [DONE]\n\n");
+    }
+    text.into_bytes()
+}
+
+/// A text in pieces of a few characters.
+fn pieces(text: &Value) -> Vec<String> {
+    let chars: Vec<char> = text.as_str().unwrap_or_default().chars().collect();
+    chars.chunks(5).map(|piece| piece.iter().collect()).collect()
+}
+
+/// The events of a streamed answer, made of the answer.
+///
+/// Source: OpenAI API reference, "Chat completion chunk object".
+fn openai_events(answer: &Value) -> Vec<Value> {
+    let chunk = |choices: Value, usage: Value| {
+        json!({ "id": answer["id"], "object": "chat.completion.chunk", "model": answer["model"], "choices": choices,
+            "usage": usage })
+    };
+    let delta = |delta: Value, finish: Value| {
+        chunk(json!([{ "index": 0, "delta": delta, "finish_reason": finish }]), Value::Null)
+    };
+    let choice = &answer["choices"][0];
+    let message = &choice["message"];
+    let mut events = vec![delta(json!({ "role": "assistant", "content": "" }), Value::Null)];
+    let parts = message["content"].as_array().cloned().unwrap_or_default();
+    for text in std::iter::once(&message["content"]).chain(parts.iter().map(|part| &part["text"])) {
+        events.extend(pieces(text).into_iter().map(|piece| delta(json!({ "content": piece }), Value::Null)));
+    }
+    let refusal = pieces(&message["refusal"]);
+    events.extend(refusal.into_iter().map(|piece| delta(json!({ "refusal": piece }), Value::Null)));
+    events.push(delta(json!({}), choice["finish_reason"].clone()));
+    events.push(chunk(json!([]), answer["usage"].clone()));
+    events
+}
+
+/// The events of a streamed answer, made of the answer.
+///
+/// Source: Anthropic API reference, "Streaming Messages".
+fn anthropic_events(mut answer: Value) -> Vec<Value> {
+    let content = answer["content"].take();
+    let stop = answer["stop_reason"].take();
+    let usage = answer["usage"].clone();
+    answer["content"] = json!([]);
+    answer["usage"]["output_tokens"] = json!(1);
+    let mut events = vec![json!({ "type": "message_start", "message": answer }), json!({ "type": "ping" })];
+    for (index, mut block) in content.as_array().cloned().unwrap_or_default().into_iter().enumerate() {
+        let (field, kind, text) = match block["type"].as_str() {
+            Some("tool_use") => {
+                ("partial_json", "input_json_delta", block["input"].take().to_string().into())
+            }
+            _ => ("text", "text_delta", block["text"].take()),
+        };
+        if field == "text" {
+            block["text"] = json!("");
+        } else {
+            block["input"] = json!({});
+        }
+        events.push(json!({ "type": "content_block_start", "index": index, "content_block": block }));
+        for piece in pieces(&text) {
+            let delta = json!({ "type": kind, field: piece });
+            events.push(json!({ "type": "content_block_delta", "index": index, "delta": delta }));
+        }
+        events.push(json!({ "type": "content_block_stop", "index": index }));
+    }
+    let output = json!({ "output_tokens": usage["output_tokens"] });
+    events.push(json!({ "type": "message_delta", "delta": { "stop_reason": stop }, "usage": output }));
+    events.push(json!({ "type": "message_stop" }));
+    events
 }
 
 fn as_openai(reply: Reply) -> Value {

@@ -289,10 +289,11 @@ impl EngineErrorKind {
         EngineError { run, graph: graph.to_owned(), kind: self }
     }
 
-    /// The class of a failed task, none for other faults.
+    /// The class of a failed task, `budget` where the run's is spent, none for other faults.
     pub const fn class(&self) -> Option<ErrorClass> {
         match self {
             Self::Task { error, .. } => Some(error.class),
+            Self::Budget(_) => Some(ErrorClass::Budget),
             _ => None,
         }
     }

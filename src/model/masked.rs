@@ -138,10 +138,26 @@ mod tests {
 
     /// Covers `sk-` and what follows, passwords, and keys in several lines.
     fn mask(text: &str) -> String {
-        let rules = [r"sk-[a-z0-9]+", r"password: \S+", r"-----BEGIN[^-]*-----(?s:.*?)-----END[^-]*-----"];
-        rules.iter().fold(text.to_owned(), |text, rule| {
-            regex::Regex::new(rule).unwrap().replace_all(&text, "[masked]").into_owned()
-        })
+        const END: &str = "-----END KEY-----";
+        let text = cover(text, "-----BEGIN", |rest| Some(rest.find(END)? + END.len()));
+        let run = |rest: &str, wanted: fn(char) -> bool| {
+            let length = rest.find(|c| !wanted(c)).unwrap_or(rest.len());
+            Some(length).filter(|length| *length > 0)
+        };
+        let text = cover(&text, "password: ", |rest| run(rest, |c| !c.is_whitespace()));
+        cover(&text, "sk-", |rest| run(rest, |c| c.is_ascii_alphanumeric()))
+    }
+
+    /// Covers every place that begins so, with as much behind that as `length` says.
+    fn cover(mut text: &str, begin: &str, length: impl Fn(&str) -> Option<usize>) -> String {
+        let mut covered = String::new();
+        while let Some((before, rest)) = text.split_once(begin) {
+            let length = length(rest);
+            covered += before;
+            covered += if length.is_some() { "[masked]" } else { begin };
+            text = rest.split_at(length.unwrap_or(0)).1;
+        }
+        covered + text
     }
 
     /// What is shown of an answer in these pieces, in the order in which it is.

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::codec::{BodyIn, Codec, NextIn};
+use super::body::{BodyIn, NextIn};
+use super::codec::Codec;
 use super::ctx::Shared;
 use super::task::{Failed, Finished, Place};
 use super::{Engine, EngineError, EngineErrorKind, EntryKind, Failure, NodeError, StoredEntry};

@@ -1,22 +1,22 @@
-//! The bodies of log entries and snapshots: JSON with short keys, secrets sealed.
-//!
-//! An entry of a version that did not know a key is read as if it said nothing there.
+//! Writes and reads the bodies of log entries and snapshots, secrets sealed.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::ser::SerializeSeq;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::body::{
+    BodyIn, BodyOut, GateIn, GateJson, NextIn, NextOut, SnapshotOut, WaitIn, WaitJson, WriteIn,
+};
 use super::meter::Usage;
 use super::output::{Write, Writes};
 use super::position::{OpenGate, Position, Ready, Waiting};
 use super::task::{Finished, Place, Route};
-use super::{EngineErrorKind, ErrorClass, Failure, GateAnswer, Keys};
+use super::{EngineErrorKind, Failure, GateAnswer, Keys};
 use crate::graph::{ChannelIdx, Graph, NodeIdx};
 use crate::id::RunId;
 
@@ -55,205 +55,6 @@ impl Serialize for WritesJson<'_> {
         }
         list.end()
     }
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(crate) enum WriteIn {
-    Plain(String, Value),
-    Overwrite(String, Value, bool),
-}
-
-#[derive(Default, Serialize)]
-pub(crate) struct BodyOut<'a> {
-    #[serde(rename = "w", skip_serializing_if = "Option::is_none")]
-    writes: Option<&'a RawValue>,
-    #[serde(rename = "n", skip_serializing_if = "Option::is_none")]
-    attempts: Option<u32>,
-    #[serde(rename = "c", skip_serializing_if = "std::ops::Not::not")]
-    cached: bool,
-    #[serde(rename = "u", skip_serializing_if = "Option::is_none")]
-    usage: Option<[u64; 4]>,
-    #[serde(rename = "e", skip_serializing_if = "Option::is_none")]
-    failure: Option<&'a Failure>,
-    #[serde(rename = "g", skip_serializing_if = "Option::is_none")]
-    goto: Option<Vec<&'a str>>,
-    #[serde(rename = "s", skip_serializing_if = "Vec::is_empty")]
-    sends: Vec<(&'a str, Cow<'a, Value>)>,
-    #[serde(rename = "a", skip_serializing_if = "Option::is_none")]
-    answer: Option<&'a GateAnswer>,
-    /// Nodes whose tasks this superstep closes, where others are still under way.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    of: Option<Vec<&'a str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<Vec<NextOut<'a>>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    wait: Vec<WaitJson<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    gates: Vec<GateJson<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ms: Option<u64>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct BodyIn {
-    #[serde(rename = "w", default)]
-    pub(crate) writes: Vec<WriteIn>,
-    #[serde(rename = "n", default = "one")]
-    pub(crate) attempts: u32,
-    #[serde(rename = "c", default)]
-    pub(crate) cached: bool,
-    #[serde(rename = "u", default)]
-    pub(crate) usage: [u64; 4],
-    #[serde(rename = "e", default)]
-    pub(crate) failure: Option<Failure>,
-    #[serde(rename = "g", default)]
-    pub(crate) goto: Option<Vec<String>>,
-    #[serde(rename = "s", default)]
-    pub(crate) sends: Vec<(String, Value)>,
-    #[serde(rename = "a", default)]
-    pub(crate) answer: Option<GateAnswer>,
-    #[serde(default)]
-    pub(crate) of: Option<Vec<String>>,
-    #[serde(default)]
-    pub(crate) next: Vec<NextIn>,
-    #[serde(default)]
-    pub(crate) wait: Vec<WaitIn>,
-    #[serde(default)]
-    pub(crate) gates: Vec<GateIn>,
-    #[serde(default)]
-    pub(crate) ms: u64,
-}
-
-const fn one() -> u32 {
-    1
-}
-
-/// A node of the frontier: just its name where there is nothing more to say.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum NextOut<'a> {
-    Name(&'a str),
-    Full {
-        n: &'a str,
-        b: u32,
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        p: bool,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        s: Vec<Cow<'a, Value>>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        x: Vec<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        f: Option<&'a (ErrorClass, String)>,
-    },
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(crate) enum NextIn {
-    Name(String),
-    Full {
-        n: String,
-        b: u32,
-        #[serde(default)]
-        p: bool,
-        #[serde(default)]
-        s: Vec<Value>,
-        #[serde(default)]
-        x: Vec<String>,
-        #[serde(default)]
-        f: Option<(ErrorClass, String)>,
-    },
-}
-
-impl NextIn {
-    pub(crate) fn name(&self) -> &str {
-        match self {
-            Self::Name(name) | Self::Full { n: name, .. } => name,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct WaitJson<'a> {
-    n: &'a str,
-    #[serde(rename = "from")]
-    arrived: Vec<&'a str>,
-    #[serde(rename = "t")]
-    since_ms: i64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    x: Vec<&'a str>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct WaitIn {
-    pub(crate) n: String,
-    #[serde(rename = "from")]
-    pub(crate) arrived: Vec<String>,
-    #[serde(rename = "t")]
-    pub(crate) since_ms: i64,
-    #[serde(default)]
-    pub(crate) x: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct GateJson<'a> {
-    n: &'a str,
-    b: u32,
-    #[serde(rename = "t")]
-    since_ms: i64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    x: Vec<&'a str>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct GateIn {
-    pub(crate) n: String,
-    pub(crate) b: u32,
-    #[serde(rename = "t")]
-    pub(crate) since_ms: i64,
-    #[serde(default)]
-    pub(crate) x: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct SnapshotOut<'a> {
-    step: u32,
-    next: Vec<NextOut<'a>>,
-    ms: u64,
-    state: BTreeMap<&'a str, Cow<'a, Value>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    wait: Vec<WaitJson<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    gates: Vec<GateJson<'a>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    visits: BTreeMap<&'a str, u32>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    failures: BTreeMap<&'a str, &'a (Failure, u32)>,
-    #[serde(skip_serializing_if = "Usage::is_nothing")]
-    used: Usage,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    used_by: BTreeMap<&'a str, Usage>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct SnapshotIn {
-    pub(crate) step: u32,
-    pub(crate) next: Vec<NextIn>,
-    pub(crate) ms: u64,
-    pub(crate) state: BTreeMap<String, Value>,
-    #[serde(default)]
-    pub(crate) wait: Vec<WaitIn>,
-    #[serde(default)]
-    pub(crate) gates: Vec<GateIn>,
-    #[serde(default)]
-    pub(crate) visits: BTreeMap<String, u32>,
-    #[serde(default)]
-    pub(crate) failures: BTreeMap<String, (Failure, u32)>,
-    #[serde(default)]
-    pub(crate) used: Usage,
-    #[serde(default)]
-    pub(crate) used_by: BTreeMap<String, Usage>,
 }
 
 /// A route as it is stored: nodes to go to, and inputs by node.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::body::{BodyIn, WriteIn};
 use super::change::Read;
-use super::codec::{BodyIn, Codec, MASK, WriteIn, is_sealed};
+use super::codec::{Codec, MASK, is_sealed};
 use super::meter::Usage;
 use super::position::Position;
 use super::{

@@ -6,7 +6,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::args::Args;
-use super::codec::{BodyIn, Codec};
+use super::body::BodyIn;
+use super::codec::Codec;
 use super::ctx::Shared;
 use super::task::Finished;
 use super::{Digest, NodeError, Usage};

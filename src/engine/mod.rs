@@ -12,6 +12,7 @@
 
 mod args;
 mod blocking;
+mod body;
 mod build;
 mod cassette;
 mod chain;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::codec::{BodyIn, Codec, SnapshotIn, usage_back};
+use super::body::{BodyIn, SnapshotIn};
+use super::codec::{Codec, usage_back};
 use super::merge;
 use super::next::error_arm;
 use super::position::Position;

@@ -17,7 +17,7 @@ use super::{
     Claim, Definition, Engine, EngineError, EngineErrorKind, EntryKind, Finish, GateAnswer, GateView, NewRun,
     RunRecord, RunStatus, Snapshot, Usage, chain, host, merge, ways,
 };
-use crate::graph::{Durability, Graph, NodeIdx};
+use crate::graph::{Graph, NodeIdx};
 use crate::id::RunId;
 
 /// Reads a run's definition back.
@@ -107,13 +107,12 @@ impl Engine {
         read: &Read<'_>,
     ) -> Result<(), EngineError> {
         let unknown = |error: super::CheckpointError| EngineErrorKind::from(error).of(run, "");
-        let store = self.store(run).map_err(unknown)?;
-        let mut log = self.log(store, Claim::new(run), Durability::default(), [0; 32]);
-        store.claim(log.claim()).await.map_err(unknown)?;
-        let record = store.load(run).await.map_err(unknown)?;
-        let name = record.definition.graph.clone();
+        let (mut log, record) = self.take(run).await.map_err(unknown)?;
         let result = self.edited(&mut log, &record, node, writes, by, read).await;
-        result.map_err(|kind| kind.of(run, &name))
+        if result.is_err() {
+            host::give_back(&mut log, &record).await;
+        }
+        result.map_err(|kind| kind.of(run, &record.definition.graph))
     }
 
     async fn edited(

@@ -200,37 +200,65 @@ impl Engine {
         parent: Option<Parent>,
     ) -> Result<RunOutcome, EngineError> {
         let unknown = |error: CheckpointError| EngineErrorKind::from(error).of(run, "");
-        let store = self.store(run).map_err(unknown)?;
-        let mut log = self.log(store, Claim::new(run), Durability::default(), [0; 32]);
-        store.claim(log.claim()).await.map_err(unknown)?;
-        let record = store.load(run).await.map_err(unknown)?;
+        let (mut log, record) = self.take(run).await.map_err(unknown)?;
         let name = record.definition.graph.clone();
-        let fail = |kind: EngineErrorKind| kind.of(run, &name);
-        let graph = read(&record.definition).map_err(|error| fail(EngineErrorKind::Definition(error)))?;
-        let mut at = self.position(&graph, &record).map_err(fail)?;
-        if record.summary.status == RunStatus::Done {
-            return Ok(self.rested(&graph, run, &at));
+        match self.ready(&mut log, &record, read, &options, parent).await {
+            Ok(Ready::Over(outcome)) => Ok(*outcome),
+            Ok(Ready::Run(shared, at, budget)) => {
+                Run::new(shared, options.control, Some(log), *at, budget).finish().await
+            }
+            Err(kind) => {
+                give_back(&mut log, &record).await;
+                Err(kind.of(run, &name))
+            }
         }
-        self.require_key(&graph).map_err(fail)?;
-        log.go_on(&record).map_err(|seq| fail(changed(seq)))?;
+    }
+
+    /// Claims a stored run. The record says how the run stood before.
+    pub(crate) async fn take(&self, run: RunId) -> Result<(RunLog, RunRecord), CheckpointError> {
+        let store = self.store(run)?;
+        let before = store.load(run).await?;
+        let log = self.log(store, Claim::new(run), Durability::default(), [0; 32]);
+        store.claim(log.claim()).await?;
+        let mut record = store.load(run).await?;
+        record.summary.status = before.summary.status;
+        record.summary.error = before.summary.error;
+        record.seal = before.seal;
+        Ok((log, record))
+    }
+
+    /// Makes a claimed run ready to go on.
+    async fn ready(
+        &self,
+        log: &mut RunLog,
+        record: &RunRecord,
+        read: impl FnOnce(&Definition) -> Result<Arc<Graph>, Box<dyn Error + Send + Sync>> + Send,
+        options: &RunOptions,
+        parent: Option<Parent>,
+    ) -> Result<Ready, EngineErrorKind> {
+        let run = record.summary.run;
+        let graph = read(&record.definition).map_err(EngineErrorKind::Definition)?;
+        let mut at = self.position(&graph, record)?;
+        if record.summary.status == RunStatus::Done {
+            return Ok(Ready::Over(Box::new(self.rested(&graph, run, &at))));
+        }
+        self.require_key(&graph)?;
+        log.go_on(record).map_err(changed)?;
         let (graph, texts) = match &options.upgrade {
             None => (graph, Arc::clone(&record.definition.prompts)),
             Some(new) => {
                 let texts = Arc::clone(&options.prompt_texts);
-                at = upgrade::upgrade(self, &mut log, (&graph, &at), (new, &texts), run)
-                    .await
-                    .map_err(fail)?;
+                at = upgrade::upgrade(self, log, (&graph, &at), (new, &texts), run).await?;
                 (Arc::clone(new), texts)
             }
         };
-        let shared = self.shared(run, Arc::clone(&graph), texts, &options, parent, &at.used).map_err(fail)?;
+        let shared = self.shared(run, Arc::clone(&graph), texts, options, parent, &at.used)?;
         shared.publisher.publish(|| Event::RunResumed {
-            graph: name.as_str().into(),
+            graph: graph.name.as_str().into(),
             step: at.step,
             finished_tasks: u32::try_from(at.done.len()).unwrap_or(u32::MAX),
         });
-        let budget = budget(&graph, &options, parent);
-        Run::new(shared, options.control, Some(log), at, budget).finish().await
+        Ok(Ready::Run(shared, Box::new(at), budget(&graph, options, parent)))
     }
 
     /// Goes on with the run if it is stored, else begins it.
@@ -383,6 +411,22 @@ impl Engine {
             cassette: options.cassette.clone().map(Player::new),
             failure: Mutex::default(),
         }))
+    }
+}
+
+/// A claimed run that can go on, or need not.
+enum Ready {
+    Over(Box<RunOutcome>),
+    Run(Arc<Shared>, Box<Position>, Budget),
+}
+
+/// Leaves a claimed run as it was: what could not be done to it must not make it one that was cut off.
+pub(crate) async fn give_back(log: &mut RunLog, record: &RunRecord) {
+    if matches!(record.summary.status, RunStatus::Running | RunStatus::Done) {
+        return;
+    }
+    if let Err(error) = log.leave(record).await {
+        tracing::warn!(run_id = %record.summary.run, %error, "run not left as it was");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::chain::{self, hex};
 use super::{
     Batch, Checkpointer, Claim, Definition, Digest, Entry, EntryKind, Finish, Keys, Receipt, RunRecord,
-    Snapshot,
+    RunSummary, Snapshot,
 };
 use crate::clock::SharedClock;
 use crate::graph::Durability;
@@ -112,6 +112,18 @@ impl RunLog {
     /// As [`RunLog::submit`], with a snapshot now, and what the run executes from here on.
     pub(crate) fn upgrade(&mut self, entry: Entry, definition: Definition, snapshot: String) -> Receipt<()> {
         self.write(vec![entry], None, true, Some(definition), || Some(snapshot))
+    }
+
+    /// Stores how the run stands, with the seal that it had: nothing was added to the log.
+    pub(crate) fn leave(&mut self, record: &RunRecord) -> Receipt<()> {
+        // Where the log ends; whether it is whole does not matter here.
+        let _whole = self.go_on(record);
+        let RunSummary { status, error, .. } = record.summary.clone();
+        let finish = Some(Finish { status, error, seal: record.seal.clone() });
+        let (first_seq, durability) = (self.next_seq, self.durability);
+        let batch =
+            Batch { first_seq, entries: Vec::new(), snapshot: None, finish, definition: None, durability };
+        self.store.append(&self.claim, batch)
     }
 
     fn write(

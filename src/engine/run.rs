@@ -231,17 +231,34 @@ impl Run {
         let graph = &plan.graph;
         let mut watched = watched;
         let (mut only, mut answered) = (None, None);
-        let (done, ended, members) = match closed {
+        let (writes, ended, members) = match closed {
+            Closed::One(place, finished) if finished.failure.is_none() => {
+                watched.extend(self.watch_finished(place, &finished));
+                if self.log.is_some() {
+                    only = Some(self.only(place, &finished)?);
+                }
+                self.at.used.add(place.node, finished.usage);
+                self.at.note(place.node, None);
+                let Finished { writes, route, .. } = finished;
+                let ready = self.at.frontier.pop();
+                let ended = Ended {
+                    node: place.node,
+                    absorbed: ready.map(|ready| ready.absorbed).unwrap_or_default(),
+                    route: route.map(|route| *route).unwrap_or_default(),
+                    ..Ended::default()
+                };
+                (vec![(place, writes)], vec![ended], Vec::new())
+            }
             Closed::One(place, finished) => {
                 watched.extend(self.watch_finished(place, &finished));
                 if self.log.is_some() {
                     only = Some(self.only(place, &finished)?);
                 }
                 self.at.used.add(place.node, finished.usage);
-                let member = (place.node, place.step);
+                let members = vec![(place.node, place.step)];
                 let done = Done::from([(place, finished)]);
-                let ended = vec![self.ended(member, &done)?];
-                (done, ended, vec![member])
+                let ended = vec![self.ended((place.node, place.step), &done)?];
+                (merge::writes(graph, done, &members), ended, members)
             }
             Closed::Members(members) => {
                 let mut done = std::mem::take(&mut self.at.done);
@@ -253,7 +270,7 @@ impl Run {
                     .iter()
                     .map(|member| self.ended(*member, &done))
                     .collect::<Result<_, EngineErrorKind>>()?;
-                (done, ended, members)
+                (merge::writes(graph, done, &members), ended, members)
             }
             Closed::Gate(index, answer, option) => {
                 let (place, finished, end) = self.answered(index, &answer, option);
@@ -261,12 +278,11 @@ impl Run {
                     only = Some(self.only(place, &finished)?);
                 }
                 answered = Some(answer);
-                (Done::from([(place, finished)]), vec![end], Vec::new())
+                (vec![(place, finished.writes)], vec![end], Vec::new())
             }
-            Closed::Nothing => (Done::new(), Vec::new(), Vec::new()),
+            Closed::Nothing => (Vec::new(), Vec::new(), Vec::new()),
         };
         let mut shown = Vec::new();
-        let writes = merge::writes(graph, done, &members);
         if shared.publisher.wants(Stream::Updates) {
             let codec = self.codec();
             for write in writes.iter().flat_map(|(_, writes)| writes) {
@@ -277,9 +293,11 @@ impl Run {
         }
         merge::merge(&mut self.at.state, graph, &plan.reducers, writes)?;
         self.at.frontier.retain(|ready| !members.contains(&(ready.node, ready.born)));
-        let others = !self.at.frontier.is_empty();
-        let closes: Vec<NodeIdx> =
-            members.iter().map(|(node, _)| *node).chain(only.iter().map(|only| only.place.node)).collect();
+        // Which nodes it closes has to be said where others are under way.
+        let closes: Option<Vec<NodeIdx>> = (!self.at.frontier.is_empty()).then(|| {
+            let gate = only.iter().map(|only| only.place.node);
+            members.iter().map(|(node, _)| *node).chain(gate).collect()
+        });
         let now_ms = if plan.ways.is_plain { 0 } else { shared.clock.now().as_millisecond() };
         let mut routes = Vec::new();
         let watched_routes = shared.publisher.wants(Stream::Tasks).then_some(&mut routes);
@@ -289,7 +307,7 @@ impl Run {
             self.at.advance(plan, ended, now_ms, watched_routes)?;
         }
         let step = self.at.step;
-        self.store(step, only.as_ref(), answered.as_ref(), others.then_some(&*closes)).await?;
+        self.store(step, only.as_ref(), answered.as_ref(), closes.as_deref()).await?;
         for event in watched {
             shared.publisher.publish(|| event);
         }
@@ -356,6 +374,9 @@ impl Run {
         answer: Option<&GateAnswer>,
         of: Option<&[NodeIdx]>,
     ) -> Result<(), EngineErrorKind> {
+        if self.log.is_none() {
+            return Ok(());
+        }
         let elapsed = self.elapsed();
         let is_over = self.at.is_over();
         let limited = self.shared.plan.graph.deadline.is_some() || self.budget.wall.is_some();

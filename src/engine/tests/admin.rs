@@ -519,6 +519,11 @@ async fn a_run_goes_on_with_a_newer_graph_after_a_migration() {
     let with = |graph| RunOptions { upgrade: Some(graph), ..RunOptions::default() };
     let error = engine.resume(rest.run, |_| Ok(old()), with(new(Vec::new()))).await.unwrap_err();
     assert!(error.to_string().contains("it has no channel `count`"), "{error}");
+    let status = store.load(rest.run).await.unwrap().summary.status;
+    assert_eq!(status, RunStatus::Waiting, "what was refused leaves the run as it was");
+    let error = engine.edit(rest.run, Some("ask"), Map::new(), "ada", &|_| Ok(old())).await.unwrap_err();
+    assert!(error.to_string().contains("a gate is answered, not edited"), "{error}");
+    assert_eq!(store.load(rest.run).await.unwrap().summary.status, RunStatus::Waiting);
     let migration = Migration {
         from: 1,
         to: 2,

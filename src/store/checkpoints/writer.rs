@@ -11,6 +11,7 @@ use rusqlite::{Connection, ErrorCode, Statement, params};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::fold::{self, Fold};
 use crate::clock::SharedClock;
 use crate::engine::{
     Batch, CheckpointError, CheckpointErrorKind, Claim, Digest, EffectRecord, GateAnswer, NewRun, Prune,
@@ -28,7 +29,6 @@ const LEASE: Duration = Duration::from_secs(20);
 const RENEWAL: Duration = Duration::from_secs(5);
 
 /// The write-ahead log is folded into the file after about so many pages, or when there is nothing else to do.
-/// Folding waits for the disk twice: seldom enough that no step feels it.
 const FOLD_PAGES: usize = 4_000;
 
 /// What fits into a page, nearly.
@@ -136,6 +136,7 @@ pub(super) struct Writer<'c> {
     syncing: bool,
     /// Pages written since the write-ahead log was last folded; a guess.
     pages: usize,
+    folding: Option<Fold>,
 }
 
 /// What went wrong with a whole transaction, or with one request in it.
@@ -158,6 +159,7 @@ impl<'c> Writer<'c> {
             renewed_ms,
             syncing: false,
             pages: 0,
+            folding: None,
         }
     }
 
@@ -166,7 +168,12 @@ impl<'c> Writer<'c> {
         loop {
             match self.next(requests) {
                 Ok(request) => group.push(request),
-                Err(RecvTimeoutError::Timeout) => self.fold(),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(fold) = self.folding.take() {
+                        fold.wait();
+                    }
+                    self.fold();
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             while group.len() < GROUP
@@ -178,10 +185,11 @@ impl<'c> Writer<'c> {
             if !group.is_empty() {
                 self.pages += group.iter().map(|request| request.op.pages()).sum::<usize>();
                 self.commit(&mut group);
-                if self.pages >= FOLD_PAGES {
-                    self.fold();
-                }
+                self.fold_if_due();
             }
+        }
+        if let Some(fold) = self.folding.take() {
+            fold.wait();
         }
         for (run, Held { token, .. }) in std::mem::take(&mut self.held) {
             if let Err(error) = self.release(&Claim { run, token }) {
@@ -350,11 +358,26 @@ impl<'c> Writer<'c> {
         }
     }
 
-    /// Folds the write-ahead log into the file, if anything was written since the last time. All answers are
-    /// out; nobody waits for it.
+    /// Begins to fold a long write-ahead log, or ends it. All answers are out; nobody waits for it.
+    fn fold_if_due(&mut self) {
+        match self.folding.take() {
+            Some(fold) if fold.is_done() => {
+                fold.wait();
+                self.fold();
+            }
+            Some(fold) => self.folding = Some(fold),
+            None if self.pages >= FOLD_PAGES => match Fold::start(&self.path) {
+                Ok(fold) => self.folding = Some(fold),
+                Err(_) => self.fold(),
+            },
+            None => {}
+        }
+    }
+
+    /// Folds the write-ahead log into the file, if anything was written since the last time.
     fn fold(&mut self) {
         if self.pages > 0
-            && let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            && let Err(error) = fold::pass(self.connection)
         {
             tracing::warn!(path = %self.path.display(), %error, "write-ahead log not folded");
         }

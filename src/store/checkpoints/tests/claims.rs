@@ -81,10 +81,16 @@ async fn a_run_that_was_taken_over_can_store_nothing_more() {
 /// What another process says begins with this; the rest is the test program's own.
 const SAYS: &str = "other process: ";
 
-/// Not a test: what the other process of the test below does. It is told a file and a run on its input.
+/// Set in the other process.
+const OTHER: &str = "SENTRIX_TEST_OTHER_PROCESS";
+
+/// What the other process of the test below does; nothing anywhere else. It is told a file and a run on its input.
 #[tokio::test]
-#[ignore = "run by a_claim_is_seen_by_other_processes_until_its_holder_is_killed, in a process of its own"]
 async fn the_other_process() {
+    #[expect(clippy::disallowed_methods, reason = "how the parent tells its child apart")]
+    if std::env::var(OTHER).is_err() {
+        return;
+    }
     let mut told = std::io::stdin().lines();
     let (Some(Ok(path)), Some(Ok(run))) = (told.next(), told.next()) else { return };
     let store = SqliteCheckpointer::open(path.as_ref(), clock::system()).unwrap();
@@ -112,7 +118,8 @@ impl Other {
     fn start(world: &World, run: RunId) -> Self {
         let name = concat!(module_path!(), "::the_other_process").split_once("::").unwrap().1;
         let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--ignored", "--nocapture"])
+            .args(["--exact", name, "--nocapture"])
+            .env(OTHER, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

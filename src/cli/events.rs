@@ -38,7 +38,8 @@ impl Watch {
     pub(super) fn options(&self, what: &str, going: &Going, shutdown: &Shutdown) -> RunOptions {
         let progress = self.progress.follow(what);
         let (events, streams): (Arc<dyn EventSink>, Streams) = match &self.lines {
-            None => (progress, Streams::default()),
+            // The progress line tells of tasks; states and writes need not be copied for it.
+            None => (progress, Streams::of(&[Stream::Tasks])),
             Some(lines) => {
                 let (sender, wanted) = (lines.sender.clone(), lines.streams);
                 let both = move |event: RunEvent| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Global;
-use crate::engine::{Event, EventSink, RunControl, RunEvent, RunOptions};
+use crate::engine::{Event, EventSink, RunControl, RunEvent, RunOptions, Stream, Streams};
 use crate::supervise::Shutdown;
 
 /// One line that says what is being done.
@@ -43,6 +43,8 @@ impl Progress {
         RunOptions {
             control: RunControl::under(shutdown.abort(), shutdown.drain()),
             events: Some(self.follow(what)),
+            // States and writes need not be copied for it.
+            streams: Streams::of(&[Stream::Tasks]),
             ..RunOptions::default()
         }
     }

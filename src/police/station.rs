@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use crate::case::{CaseFile, PatrolFlag, Severity};
 use crate::clock::SharedClock;
 use crate::detect::Detectors;
-use crate::engine::{EngineErrorKind, ErrorClass, Outcome, RunOptions};
+use crate::engine::{EngineErrorKind, ErrorClass, InterruptCause, Outcome, RunOptions};
 use crate::id::RunId;
 use crate::model::Models;
 use crate::store::StoreError;
@@ -172,10 +172,10 @@ impl<'a> Station<'a> {
             Some(run) if self.host.is_unfinished(run).await? => Some(run),
             _ => None,
         };
-        let result = if let Some(run) = resumable {
+        let run = resumable.unwrap_or_else(RunId::fresh);
+        let result = if resumable.is_some() {
             self.host.resume(run, options).await
         } else {
-            let run = RunId::fresh();
             self.deps.police.bind_run(&item.flag_id, run)?;
             let mut input = Map::new();
             input.insert("flag_id".into(), json!(item.flag_id));
@@ -191,9 +191,20 @@ impl<'a> Station<'a> {
                     None
                 };
                 match case {
-                    Some(case) => Ok(Concluded::Case(Box::new(case))),
+                    Some(case) => {
+                        // What a case rests on is kept, whatever retention says of other runs.
+                        let reason = format!("the investigation of flag {}", item.flag_id);
+                        if let Err(error) = self.host.engine().hold(run, Some(reason)).await {
+                            tracing::warn!(run_id = %run, %error, "run of an investigation not held");
+                        }
+                        Ok(Concluded::Case(Box::new(case)))
+                    }
                     None => self.failed(&item, "the run ended without a case file", false, false),
                 }
+            }
+            Ok(outcome) if outcome.status == Outcome::Interrupted(InterruptCause::Gate) => {
+                // Others need not wait with it; `graph answer` goes on with the run itself.
+                self.failed(&item, "it waits for an answer: see `sentrix graph gates`", false, true)
             }
             Ok(_) => Ok(Concluded::Interrupted { flag_id: item.flag_id }),
             Err(WorkflowError::Engine(error)) => {

@@ -227,3 +227,63 @@ fn completions_and_help_work_for_every_command() {
     let none: Value = world.run(["graph", "list", "--format", "json"]).exits(0).json();
     assert_eq!(none["version"], 1);
 }
+
+#[test]
+fn a_gate_in_the_investigation_holds_its_case_back_and_nothing_else() {
+    let world = ejected();
+    for (number, name) in ["20261122T100000.json", "20261122T100001.json"].into_iter().enumerate() {
+        let secret = token(u32::try_from(number).unwrap() + 1);
+        world.log(name, &[end(&format!("run-{number}"), 1_000, &format!("the token is {secret}"))]);
+    }
+    let verify = "writes = { draft = \"verified\" }\nnext = \"conclude\"";
+    let gate = "writes = { draft = \"verified\" }\nnext = \"approve\"\n\n[node.approve]\nkind = \"gate\"\nask = \"File it?\"\n\
+        who = [\"chief\"]\noptions = { file = \"conclude\", drop = \"end\" }\n";
+    edit(&world, "graphs/investigate.toml", verify, gate);
+    let report = world.sentrix("patrol --once --format json").json();
+    assert_eq!(
+        (report["flags"].as_array().unwrap().len(), report["cases"].as_array().unwrap().len()),
+        (2, 0)
+    );
+    assert!(report["failed_investigations"].to_string().contains("waits for an answer"), "{report:#}");
+    let gates = world.sentrix("graph gates --format json").json();
+    let gates = gates["gates"].as_array().unwrap();
+    assert_eq!(gates.len(), 2, "each flag has its own, and none waits for another: {gates:?}");
+    let run = gates[0]["run_id"].as_str().unwrap();
+    world.sentrix(&format!("graph answer approve file --run {run} --by nobody")).exits(4);
+    world.sentrix(&format!("graph answer approve file --run {run} --by chief")).exits(0);
+    let cases = world.sentrix("police --format json").exits(0).json();
+    assert_eq!(cases["cases"].as_array().unwrap().len(), 1, "{cases:#}");
+}
+
+#[test]
+fn the_run_behind_a_case_is_kept() {
+    let world = World::new();
+    world.log("20261122T100000.json", &[end("run-a", 1_000, &format!("the token is {}", token(1)))]);
+    world.patrol();
+    let runs = world.sentrix("graph runs --format json").exits(0).json();
+    let held: Vec<&Value> =
+        runs["runs"].as_array().unwrap().iter().filter(|run| run["held"].is_string()).collect();
+    assert_eq!(held.len(), 1, "{runs:#}");
+    assert_eq!(held[0]["graph"], "investigate");
+}
+
+#[test]
+fn a_recorded_run_is_a_test_without_its_functions() {
+    let world = World::new();
+    fs::create_dir(world.root().join("graphs")).unwrap();
+    let graph = "graph.name = \"loop\"\ngraph.start = \"a\"\nstate.n = { type = \"int\", default = 0, output = true }\n\
+        node.a = { task = \"core.add\", reads = { to = \"n\" }, with = { by = 2 }, writes = { sum = \"n\" }, next = [\
+        { if = \"n < 6\", to = \"a\" }, { else = \"end\" }] }\n";
+    let file = world.root().join("graphs/loop.toml");
+    fs::write(&file, graph).unwrap();
+    world.sentrix("graph run loop").exits(0);
+    world.sentrix("graph record 1 -o graphs/tape.json").exits(0);
+    let test = "[[test]]\nname = \"as it was\"\ncassette = \"tape.json\"\n";
+    fs::write(world.root().join("graphs/loop.test.toml"), test).unwrap();
+    let out = world.run(["graph", "test", "loop"]).exits(0).stdout;
+    assert!(out.contains("as it was") && out.contains("2 of 2 edges taken"), "{out}");
+    // The graph goes another way with the same results.
+    fs::write(&file, graph.replace("n < 6", "n < 3")).unwrap();
+    let out = world.run(["graph", "test", "loop"]).exits(1).stdout;
+    assert!(out.contains("path: expected a → a → a, took a → a"), "{out}");
+}

@@ -12,7 +12,7 @@ use crate::graph::{
     OnItemError, Parallel, Retry, Tolerate,
 };
 
-/// Makes a node of a [`GraphBuilder`].
+/// Makes a node of a [`GraphBuilder`](super::GraphBuilder).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct NodeBuilder {

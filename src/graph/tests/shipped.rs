@@ -102,6 +102,22 @@ fn the_shipped_graphs_have_neither_faults_nor_warnings() {
     }
 }
 
+/// The graphs as they were before channels had trust: runs that keep them go on, and whoever edited one is told.
+#[test]
+fn the_graphs_of_the_first_version_are_still_read() {
+    for (name, text) in [
+        ("patrol", include_str!("first_patrol.toml")),
+        ("investigate", include_str!("first_investigate.toml")),
+    ] {
+        let graph = check_kept(name, text, &host()).unwrap();
+        assert_eq!((graph.name.as_str(), graph.version), (name, 1));
+        assert!(graph.channels.iter().all(|channel| channel.trust == Trust::Trusted));
+    }
+    let faults = check("investigate", include_str!("first_investigate.toml"), &host()).unwrap_err();
+    let reports = faults.reports();
+    assert!(reports.iter().any(|fault| fault.help.contains("trust = \"untrusted\"")), "{reports:?}");
+}
+
 /// The properties of an object of the schema.
 fn properties(schema: &serde_json::Value, at: &str) -> BTreeSet<String> {
     let place = schema.pointer(at).unwrap_or_else(|| panic!("no {at}"));

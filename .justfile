@@ -19,6 +19,7 @@ quick:
 # Speeds the README names, one JSON line a case.
 bench:
     cargo bench --bench patrol -- --json
+    cargo bench --bench engine -- --json
 
 # Licences, advisories and sources of dependencies.
 deny:

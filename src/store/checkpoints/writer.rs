@@ -29,7 +29,7 @@ const LEASE: Duration = Duration::from_secs(20);
 const RENEWAL: Duration = Duration::from_secs(5);
 
 /// The write-ahead log is folded into the file after about so many pages, or when there is nothing else to do.
-const FOLD_PAGES: usize = 4_000;
+const FOLD_PAGES: usize = 10_000;
 
 /// What fits into a page, nearly.
 const PAGE_BYTES: usize = 4_000;

@@ -3,6 +3,8 @@
 //! **Invariant:** text from a log, a model or a container reaches a terminal only through [`plain`].
 
 use std::fmt::{self, Write as _};
+use std::io;
+use std::path::Path;
 
 /// Cuts at a character boundary so that at most `max_chars` characters stay; an ellipsis shows the cut.
 pub fn bounded(text: &str, max_chars: usize) -> String {
@@ -14,6 +16,19 @@ pub fn bounded(text: &str, max_chars: usize) -> String {
     let mut shorter: String = head.chars().take(max_chars.saturating_sub(1)).collect();
     shorter.push('…');
     shorter
+}
+
+/// A file's text.
+///
+/// # Errors
+///
+/// What the system says; [`io::ErrorKind::InvalidData`], with the line and the way out, if it is not UTF-8.
+pub fn read_file(path: &Path) -> io::Result<String> {
+    String::from_utf8(std::fs::read(path)?).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
+        io::Error::new(io::ErrorKind::InvalidData, format!("line {line} is not UTF-8; save it as UTF-8 text"))
+    })
 }
 
 /// Whether a character can move the cursor, reorder the line or hide: control characters, bidirectional
@@ -76,6 +91,19 @@ pub fn slice(text: &str, range: std::ops::Range<usize>) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_no_text_is_told_apart_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("graph.toml");
+        std::fs::write(&path, "[graph]\nname = \"é\"\n").unwrap();
+        assert_eq!(read_file(&path).unwrap(), "[graph]\nname = \"é\"\n");
+        std::fs::write(&path, b"[graph]\nname = \"\xff\"\n").unwrap();
+        let error = read_file(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(error.to_string(), "line 2 is not UTF-8; save it as UTF-8 text");
+        assert_eq!(read_file(&dir.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]

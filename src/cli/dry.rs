@@ -44,7 +44,7 @@ pub(super) async fn run(
 /// Stubs, answers to gates and costs from a file: TOML as in the tests beside graphs, or JSON.
 fn script(path: &Path) -> Result<Script, Failure> {
     let name = path.display();
-    let text = std::fs::read_to_string(path)
+    let text = crate::text::read_file(path)
         .map_err(|error| Failure::Usage(format!("--stub: cannot read {name}: {error}")))?;
     let read = if path.extension().is_some_and(|ending| ending == "json") {
         serde_json::from_str(&text).map_err(|error| error.to_string())

@@ -86,7 +86,7 @@ pub(super) fn object(option: &str, given: Option<&str>) -> Result<Map<String, Va
     let Some(given) = given else { return Ok(Map::new()) };
     let text = match given.strip_prefix('@') {
         None => given.to_owned(),
-        Some(path) => std::fs::read_to_string(path)
+        Some(path) => crate::text::read_file(path.as_ref())
             .map_err(|error| Failure::Usage(format!("{option}: cannot read {path}: {error}")))?,
     };
     match serde_json::from_str(&text) {

@@ -150,8 +150,7 @@ fn graph_name(path: &Path) -> Option<String> {
 }
 
 fn read_graph(path: &Path) -> Result<GraphSource, WorkflowError> {
-    let read =
-        |path: &Path| std::fs::read_to_string(path).map_err(|source| WorkflowError::read(path, source));
+    let read = |path: &Path| crate::text::read_file(path).map_err(|source| WorkflowError::read(path, source));
     let name = graph_name(path).unwrap_or_else(|| path.to_string_lossy().into_owned());
     let tests = path.with_file_name(format!("{name}{TESTS}"));
     let tests = if tests.is_file() { Some((tests.display().to_string(), read(&tests)?)) } else { None };

@@ -162,7 +162,7 @@ impl Host {
 /// Reads a cassette beside a test file.
 fn load(tests: &Path, name: &str) -> Result<Cassette, String> {
     let path = tests.with_file_name(name);
-    let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
+    let text = crate::text::read_file(&path).map_err(|error| error.to_string())?;
     let cassette: Cassette = serde_json::from_str(&text).map_err(|error| format!("no cassette: {error}"))?;
     if cassette.version == CASSETTE_VERSION {
         Ok(cassette)

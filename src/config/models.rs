@@ -1,7 +1,7 @@
 //! Which model plays which role, from the environment.
 
 use super::env;
-use crate::model::ModelSettings;
+use crate::model::{ModelSettings, provider};
 
 /// Default models: good enough for the role at a fair price.
 const OPENAI_MODELS: [(&str, &str); 2] = [("patrol", "gpt-4o-mini"), ("investigator", "gpt-4o")];
@@ -36,7 +36,8 @@ pub fn model_choices() -> Vec<ModelChoice> {
             let mut settings = match (&openai, &anthropic) {
                 (_, Some(key)) if wants_anthropic || openai.is_none() => {
                     let model = named.unwrap_or_else(|| default(&ANTHROPIC_MODELS));
-                    let mut settings = ModelSettings::anthropic(role, &model, Some(key.clone()));
+                    let mut settings =
+                        ModelSettings::of(provider("anthropic")?, role, &model, Some(key.clone()));
                     if let Some(url) = env::get(env::ANTHROPIC_BASE_URL) {
                         settings.base_url = url;
                     }
@@ -44,7 +45,8 @@ pub fn model_choices() -> Vec<ModelChoice> {
                 }
                 (Some(key), _) => {
                     let model = named.unwrap_or_else(|| default(&OPENAI_MODELS));
-                    let mut settings = ModelSettings::openai(role, &model, Some(key.clone()));
+                    let mut settings =
+                        ModelSettings::of(provider("openai")?, role, &model, Some(key.clone()));
                     if let Some(url) = env::get(env::OPENAI_BASE_URL) {
                         settings.base_url = url;
                     }

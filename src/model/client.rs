@@ -384,17 +384,21 @@ mod tests {
         assert_eq!(wait(&ModelErrorKind::Malformed(String::new()), backoff, 1), None);
     }
 
+    fn table_openai() -> &'static crate::model::Provider {
+        crate::model::provider("openai").unwrap()
+    }
+
     #[test]
     fn keys_are_trimmed_and_none_is_none() {
         let ready = |key: &str| {
-            let settings = ModelSettings::openai("patrol", "m", Some(SecretString::from(key)));
+            let settings = ModelSettings::of(table_openai(), "patrol", "m", Some(SecretString::from(key)));
             Client::new(settings).ready().map_err(|error| error.kind)
         };
         assert_eq!(ready(" sk-1\r\n"), Ok(()));
         assert_eq!(ready(" \n"), Err(ModelErrorKind::MissingKey));
         assert_eq!(ready("no-key-set"), Err(ModelErrorKind::MissingKey));
         assert_eq!(ready("a\nb"), Err(ModelErrorKind::UnusableKey));
-        let mut local = ModelSettings::openai("patrol", "m", None);
+        let mut local = ModelSettings::of(table_openai(), "patrol", "m", None);
         local.key_needed = false;
         let models = Models::from_settings([local]);
         assert!(models.ready("patrol") && !models.ready("investigator"));
@@ -403,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_missing_key_names_its_own_variable_only() {
-        let client = Client::new(ModelSettings::openai("patrol", "gpt-x", None));
+        let client = Client::new(ModelSettings::of(table_openai(), "patrol", "gpt-x", None));
         let shown = client.ready().unwrap_err().to_string();
         assert_eq!(
             shown,

@@ -22,6 +22,7 @@ mod schema;
 mod settings;
 mod stream;
 mod structured;
+mod table;
 mod verdict;
 
 pub use chat::{
@@ -30,5 +31,8 @@ pub use chat::{
 pub use client::{Client, Models};
 pub use error::{ModelContext, ModelError, ModelErrorKind, Retry};
 pub use masked::Mask;
-pub use settings::{Backoff, Dialect, ModelSettings, Timeouts};
+pub use settings::{Backoff, Budget, Budgets, Dialect, Limits, ModelSettings, RoleSettings, Timeouts};
 pub use structured::{Structured, structured, structured_value};
+pub use table::{
+    ListedModel, Manner, MaxTokensField, OutputMode, Price, Provider, Quirk, provider, providers,
+};

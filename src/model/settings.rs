@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::table::{Manner, Price, Provider};
 
 /// One model, bound to a role.
 #[derive(Clone, Debug)]
 pub struct ModelSettings {
     /// The role it plays, as `patrol` or `investigator`.
     pub role: String,
+    /// The provider's id in the table: `openai`.
+    pub provider_id: String,
     /// The provider's name, for messages: `OpenAI`.
     pub provider: String,
     /// How the provider is spoken to.
@@ -23,6 +28,10 @@ pub struct ModelSettings {
     pub key_source: String,
     /// Whether a call without a key is refused before it is made; models on this machine need none.
     pub key_needed: bool,
+    /// How the model is spoken to.
+    pub manner: Manner,
+    /// What its tokens cost, as far as known.
+    pub price: Option<Price>,
     /// How long calls may take.
     pub timeouts: Timeouts,
     /// Most attempts of one call, the first included.
@@ -36,33 +45,25 @@ pub struct ModelSettings {
 }
 
 impl ModelSettings {
-    /// A model of OpenAI, or of whoever speaks its dialect at another `base_url`.
-    pub fn openai(role: &str, model: &str, api_key: Option<SecretString>) -> Self {
+    /// A model of a provider, with the table's defaults.
+    pub fn of(provider: &Provider, role: &str, model: &str, api_key: Option<SecretString>) -> Self {
         Self {
             role: role.into(),
-            provider: "OpenAI".into(),
-            dialect: Dialect::OpenAi,
+            provider_id: provider.id.clone(),
+            provider: provider.name.clone(),
+            dialect: provider.dialect,
             model: model.into(),
-            base_url: "https://api.openai.com/v1".into(),
+            base_url: provider.base_url.clone(),
             api_key,
-            key_source: "OPENAI_API_KEY".into(),
-            key_needed: true,
+            key_source: provider.key.first().cloned().unwrap_or_default(),
+            key_needed: !provider.local,
+            manner: provider.manner(model),
+            price: provider.listed(model).map(|listed| listed.price),
             timeouts: Timeouts::default(),
             max_attempts: 3,
             backoff: Backoff::default(),
             max_tokens: 4_096,
             max_answer_bytes: 8 << 20,
-        }
-    }
-
-    /// A model of Anthropic.
-    pub fn anthropic(role: &str, model: &str, api_key: Option<SecretString>) -> Self {
-        Self {
-            provider: "Anthropic".into(),
-            dialect: Dialect::Anthropic,
-            base_url: "https://api.anthropic.com".into(),
-            key_source: "ANTHROPIC_API_KEY".into(),
-            ..Self::openai(role, model, api_key)
         }
     }
 
@@ -73,8 +74,53 @@ impl ModelSettings {
     }
 }
 
-/// A way of speaking to a provider.
+/// The models of a role.
+#[derive(Clone, Debug)]
+pub struct RoleSettings {
+    /// The role: `patrol`, `investigator`, or `patrol.` and a lens.
+    pub role: String,
+    /// The model that is asked first, then those that are asked where the one before cannot answer. Never empty.
+    pub chain: Vec<ModelSettings>,
+}
+
+/// How hard a provider may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most calls at once.
+    pub concurrency: usize,
+    /// Most calls a minute, if there is a limit.
+    pub per_minute: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { concurrency: 16, per_minute: None }
+    }
+}
+
+/// What may be spent; no limit where none is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Tokens of questions and answers together.
+    pub tokens: Option<u64>,
+    /// Money, in millionths of a US dollar.
+    pub micro_usd: Option<u64>,
+}
+
+/// What may be spent on what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budgets {
+    /// One sweep of the patrol.
+    pub sweep: Budget,
+    /// One investigation.
+    pub investigation: Budget,
+    /// Everything, on one day (UTC).
+    pub day: Budget,
+}
+
+/// A way of speaking to a provider.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
 pub enum Dialect {
     /// `POST {base}/chat/completions`.
     OpenAi,

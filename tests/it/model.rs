@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use sentrix::clock;
 use sentrix::model::{
     Backoff, ChatModel, ChatRequest, Client, Dialect, Finish, Message, ModelError, ModelErrorKind as Kind,
-    ModelSettings, Models, OutputSchema, Speaker, Timeouts, Usage, structured, structured_value,
+    ModelSettings, Models, OutputSchema, Speaker, Timeouts, Usage, provider, structured, structured_value,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,10 +21,11 @@ pub(crate) const ONE_CALL: Usage = Usage { input_tokens: 11, output_tokens: 7 };
 
 pub(crate) fn settings(dialect: Dialect, url: &str) -> ModelSettings {
     let key = Some(SecretString::from(KEY));
-    let settings = match dialect {
-        Dialect::OpenAi => ModelSettings::openai("patrol", "gpt-test", key),
-        Dialect::Anthropic => ModelSettings::anthropic("patrol", "claude-test", key),
+    let (id, model) = match dialect {
+        Dialect::OpenAi => ("openai", "gpt-test"),
+        Dialect::Anthropic => ("anthropic", "claude-test"),
     };
+    let settings = ModelSettings::of(provider(id).unwrap(), "patrol", model, key);
     ModelSettings {
         base_url: url.to_owned(),
         timeouts: Timeouts { connect: Duration::from_secs(5), total: Duration::from_secs(20) },

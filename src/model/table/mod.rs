@@ -1,0 +1,291 @@
+//! The table of providers: who they are, how they are spoken to, what their models cost and which parameters those reject.
+//! It is data (`providers.toml`, built in), used by patrol, police, wizard, sandbox and documentation alike.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::settings::Dialect;
+
+/// A provider.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// Its word in configuration: `moonshot`.
+    pub id: String,
+    /// Its name in messages: `Moonshot`.
+    pub name: String,
+    /// Variables that hold its key, the first that is set counts; none for models that need no key.
+    pub key: Vec<String>,
+    /// Where it is; empty where the user has to say.
+    pub base_url: String,
+    /// The variable that says otherwise.
+    pub base_url_var: String,
+    /// How it is spoken to.
+    pub dialect: Dialect,
+    /// The page where keys are made.
+    #[serde(default)]
+    pub keys_at: String,
+    /// The documentation that the entry follows.
+    pub docs: String,
+    /// `OpenClaw`'s id for it.
+    pub openclaw: String,
+    /// Whether it runs on a machine of the user's and needs no key.
+    #[serde(default)]
+    pub local: bool,
+    /// Model for patrol where none is named; empty where there is no sensible one.
+    #[serde(default)]
+    pub patrol: String,
+    /// Model for investigations.
+    #[serde(default)]
+    pub investigator: String,
+    /// Model for `OpenClaw`'s own agents.
+    #[serde(default)]
+    pub agent: String,
+    /// How its models are told what shape an answer must have, unless a quirk says otherwise.
+    pub output: OutputMode,
+    /// Whether it understands `strict` in a schema.
+    #[serde(default)]
+    pub strict: bool,
+    /// Whether a stream tells its tokens when asked with `stream_options`.
+    #[serde(default)]
+    pub stream_usage: bool,
+    /// The parameter that limits an answer.
+    #[serde(default)]
+    pub max_tokens_field: MaxTokensField,
+    /// Models that are listed; others may be named.
+    #[serde(default, rename = "model")]
+    pub models: Vec<ListedModel>,
+    /// Departures of single models; the last that fits wins, field by field.
+    #[serde(default, rename = "quirk")]
+    pub quirks: Vec<Quirk>,
+}
+
+/// A model with what it costs and holds.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct ListedModel {
+    /// Its name at the provider.
+    pub id: String,
+    /// What it costs.
+    #[serde(flatten)]
+    pub price: Price,
+    /// Largest context, in tokens.
+    pub context: u64,
+    /// Longest answer, in tokens.
+    pub max_output: u64,
+}
+
+/// US dollars per million tokens.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+pub struct Price {
+    /// Of the question.
+    pub input: f64,
+    /// Of the part of the question that the provider had kept; as `input` where not given.
+    #[serde(default)]
+    pub cached_input: Option<f64>,
+    /// Of the answer, thinking included.
+    pub output: f64,
+}
+
+/// How a model is told what shape its answer must have.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputMode {
+    /// By a JSON schema in the request.
+    Schema,
+    /// By a tool that it is made to call.
+    Tool,
+    /// By asking for a JSON object, with the schema in the prompt.
+    Json,
+    /// By the prompt alone.
+    #[default]
+    Prompt,
+}
+
+/// The parameter that limits an answer.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum MaxTokensField {
+    /// `max_tokens`.
+    #[default]
+    MaxTokens,
+    /// `max_completion_tokens`.
+    MaxCompletionTokens,
+}
+
+/// How some models of a provider depart from the rest.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Quirk {
+    /// Which models: a name, with `*` for any characters.
+    pub models: String,
+    /// Parameters that are not sent.
+    #[serde(default)]
+    pub omit: Vec<String>,
+    /// Another parameter for the limit of an answer.
+    #[serde(default)]
+    pub max_tokens_field: Option<MaxTokensField>,
+    /// Another way to ask for a shape.
+    #[serde(default)]
+    pub output: Option<OutputMode>,
+    /// What is added to the request.
+    #[serde(default)]
+    pub extra: Map<String, Value>,
+    /// Why.
+    pub why: String,
+    /// Where that is documented.
+    pub source: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    provider: Vec<Provider>,
+}
+
+static TABLE: LazyLock<Vec<Provider>> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "the table is built in, and a test reads it")]
+    let file: File = toml::from_str(include_str!("providers.toml")).expect("the table of providers is TOML");
+    file.provider
+});
+
+/// All providers, in the order in which they are offered.
+pub fn providers() -> &'static [Provider] {
+    &TABLE
+}
+
+/// A provider by its id.
+pub fn provider(id: &str) -> Option<&'static Provider> {
+    providers().iter().find(|provider| provider.id == id)
+}
+
+impl Provider {
+    /// The listed model of that name.
+    pub fn listed(&self, model: &str) -> Option<&ListedModel> {
+        self.models.iter().find(|listed| listed.id == model)
+    }
+
+    /// The model that plays a role where none is named; empty where the user has to name one. A role `patrol.injection` is a
+    /// patrol's.
+    pub fn default_model(&self, role: &str) -> &str {
+        match role.split('.').next() {
+            Some("patrol") => &self.patrol,
+            Some("agent") => &self.agent,
+            _ => &self.investigator,
+        }
+    }
+
+    /// How `model` is spoken to.
+    pub fn manner(&self, model: &str) -> Manner {
+        let mut manner = Manner {
+            omit: Vec::new(),
+            max_tokens_field: self.max_tokens_field,
+            output: self.output,
+            strict: self.strict,
+            stream_usage: self.stream_usage,
+            extra: Map::new(),
+        };
+        for quirk in self.quirks.iter().filter(|quirk| fits(&quirk.models, model)) {
+            manner.omit.extend(quirk.omit.iter().cloned());
+            manner.max_tokens_field = quirk.max_tokens_field.unwrap_or(manner.max_tokens_field);
+            manner.output = quirk.output.unwrap_or(manner.output);
+            manner.extra.extend(quirk.extra.clone());
+        }
+        manner
+    }
+}
+
+/// How one model is spoken to: the provider's way, with the model's quirks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Manner {
+    /// Parameters that are not sent.
+    pub omit: Vec<String>,
+    /// The parameter that limits an answer.
+    pub max_tokens_field: MaxTokensField,
+    /// How it is told what shape an answer must have.
+    pub output: OutputMode,
+    /// Whether it understands `strict` in a schema.
+    pub strict: bool,
+    /// Whether a stream tells its tokens when asked with `stream_options`.
+    pub stream_usage: bool,
+    /// What is added to the request.
+    pub extra: Map<String, Value>,
+}
+
+/// Whether a name fits a pattern in which `*` stands for any characters.
+fn fits(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.split_once(part) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_fit_names() {
+        for (pattern, name, fit) in [
+            ("kimi-k2.5", "kimi-k2.5", true),
+            ("kimi-k2.5", "kimi-k2.5-turbo", false),
+            ("kimi-k2.5*", "kimi-k2.5-turbo", true),
+            ("*kimi-k2.5*", "moonshotai/kimi-k2.5", true),
+            ("o*-mini", "o3-mini", true),
+            ("o*-mini", "o3-mini-x", false),
+            ("*", "", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "acb", false),
+        ] {
+            assert_eq!(fits(pattern, name), fit, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_sound() {
+        let mut variables = Vec::new();
+        for provider in providers() {
+            let id = &provider.id;
+            assert_eq!(providers().iter().filter(|other| other.id == *id).count(), 1, "{id}");
+            assert_eq!(provider.local, provider.keys_at.is_empty(), "{id}");
+            assert!(provider.local || !provider.key.is_empty(), "{id}");
+            variables.extend(provider.key.iter().chain([&provider.base_url_var]));
+            for role in ["patrol", "investigator"] {
+                let model = provider.default_model(role);
+                assert!(provider.local || !model.is_empty(), "{id} {role}");
+            }
+            for listed in &provider.models {
+                assert!(
+                    listed.price.input >= 0.0 && listed.price.output >= listed.price.input,
+                    "{}",
+                    listed.id
+                );
+                assert!(listed.context >= listed.max_output, "{}", listed.id);
+            }
+            for quirk in &provider.quirks {
+                assert!(
+                    quirk.source.starts_with("https://") && !quirk.why.is_empty(),
+                    "{id} {}",
+                    quirk.models
+                );
+            }
+        }
+        let count = variables.len();
+        variables.sort_unstable();
+        variables.dedup();
+        assert_eq!(variables.len(), count, "two providers share a variable");
+    }
+}

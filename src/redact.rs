@@ -1,5 +1,7 @@
 //! Masking of secrets: what may be shown of a value that must not be seen.
 
+use std::ops::Range;
+
 use sha2::{Digest, Sha256};
 
 /// How many characters of a secret's head may be shown.
@@ -27,6 +29,24 @@ pub fn mask(label: &str, secret: &str) -> String {
     format!("[{label}{space}{head}{dots} #{}]", fingerprint(secret))
 }
 
+/// The masks of [`mask`] that stand in a text: where, and the label; in order.
+pub fn masks(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
+    text.match_indices('[').filter_map(|(start, _)| {
+        let rest = text.get(start + 1..)?;
+        let (inner, _) = rest.split_once(']')?;
+        let (before, print) = inner.rsplit_once(" #")?;
+        let is_print =
+            print.len() == 8 && print.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let (label, head) = before.split_once(' ').unwrap_or((before, ""));
+        let is_label = !label.is_empty()
+            && label.len() <= 64
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+        let is_head = head.is_empty()
+            || head.strip_suffix('…').is_some_and(|head| (1..=HEAD_CHARS).contains(&head.chars().count()));
+        (is_print && is_label && is_head).then(|| (start..start + inner.len() + 2, label))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +61,15 @@ mod tests {
         let secret = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
         let shown = mask("github_token", secret);
         assert_eq!(shown, format!("[github_token ghp_… #{}]", fingerprint(secret)));
+    }
+
+    #[test]
+    fn masks_are_found_again() {
+        let (long, short) =
+            (mask("github_token", "ghp_0123456789abcdefghijklmnop"), mask("password", "hunter2"));
+        let text = format!("[x] {long}[[{short}] [a #1234567] [tool call] [label b… c #00000000]");
+        let found: Vec<(&str, &str)> =
+            masks(&text).map(|(range, label)| (text.get(range).unwrap(), label)).collect();
+        assert_eq!(found, [(long.as_str(), "github_token"), (short.as_str(), "password")]);
     }
 }

@@ -16,11 +16,12 @@ use crate::detect::Detectors;
 use crate::engine::{
     CheckpointError, CheckpointErrorKind, Checkpointer, EngineError, EngineErrorKind, Keys, Registry,
 };
-use crate::model::Models;
+use crate::model::{Budgets, Models, Redactor, RoleSettings, Surroundings};
 use crate::patrol::{PatrolDeps, PatrolSettings};
 use crate::police::{PoliceDeps, PoliceSettings, StationError};
 use crate::store::patrol_state::{PatrolStore, Versions};
 use crate::store::police::PoliceStore;
+use crate::store::usage::UsageStore;
 use crate::store::{SqliteCheckpointer, StoreError, export};
 use crate::workflow::{Host, Library, WorkflowError};
 use crate::{patrol, police, text};
@@ -111,9 +112,10 @@ impl World {
         let paths = paths(place);
         require_folder(&paths.logs)?;
         let library = library(global)?;
-        let (patrol_settings, police_settings, max_tokens, models) = settings()?;
+        let (patrol_settings, police_settings, max_tokens, roles) = settings()?;
         export::private_dir(&paths.data).map_err(store_failure)?;
         let clock = clock::system();
+        let models = models(&paths, roles, &clock)?;
         let store = Arc::new(PatrolStore::open(&paths.patrol_state()).map_err(store_failure)?);
         let police = Arc::new(PoliceStore::open(&paths.police()).map_err(store_failure)?);
         patrol::import_flags(&store, &paths.flags_export()).map_err(store_failure)?;
@@ -129,8 +131,6 @@ impl World {
             SqliteCheckpointer::open(&paths.checkpoints(), Arc::clone(&clock)).map_err(store_failure)?;
         let checkpoints: Arc<dyn Checkpointer> = Arc::new(checkpoints);
         let keys = Arc::new(state_keys(&paths)?);
-        // What a prompt node is told goes into the checkpoints as it is. (Patrol masks what it keeps of an answer.)
-        let models = models.masked(|text| Detectors::builtin().redact(text));
         let host = Host::new(
             library,
             registry,
@@ -203,7 +203,27 @@ impl Deps {
     }
 }
 
-type Settings = (PatrolSettings, PoliceSettings, BTreeMap<String, u32>, Models);
+type Settings = (PatrolSettings, PoliceSettings, BTreeMap<String, u32>, Vec<RoleSettings>);
+
+/// The models of these roles, with ledger and kept answers in the data directory. Without any role no file is made.
+fn models(paths: &Paths, roles: Vec<RoleSettings>, clock: &SharedClock) -> Result<Models, Failure> {
+    if roles.is_empty() {
+        return Ok(Models::default());
+    }
+    let usage = Arc::new(UsageStore::open(&paths.usage()).map_err(store_failure)?);
+    let around = Surroundings {
+        ledger: Some((Arc::clone(&usage) as _, Budgets::default(), Arc::clone(clock))),
+        answers: Some(usage),
+        placeholders: Some(Redactor {
+            mask: |text| Detectors::builtin().redact(text),
+            is_personal: |label| Detectors::builtin().is_personal(label),
+        }),
+        // What a model says goes into checkpoints, cases and onto the terminal.
+        mask: |text| Detectors::builtin().redact(text),
+        limits: BTreeMap::new(),
+    };
+    Ok(Models::build(roles, &around))
+}
 
 /// What the environment says.
 fn settings() -> Result<Settings, Failure> {
@@ -229,6 +249,7 @@ fn settings() -> Result<Settings, Failure> {
         .map_err(Failure::Usage)?,
         max_tokens: patrol_tokens,
         max_attempts: 5,
+        redact: true,
         window_chars: 24_000,
         versions: Versions {
             ruleset: env::get(env::PATROL_RULESET_VERSION)
@@ -242,8 +263,10 @@ fn settings() -> Result<Settings, Failure> {
     };
     let max_tokens =
         BTreeMap::from([("patrol".to_owned(), patrol_tokens), ("investigator".to_owned(), police_tokens)]);
-    let models = Models::from_settings(choices.into_iter().map(|choice| choice.settings));
-    Ok((patrol, police, max_tokens, models))
+    let roles = choices
+        .into_iter()
+        .map(|choice| RoleSettings { role: choice.role.to_owned(), chain: vec![choice.settings] });
+    Ok((patrol, police, max_tokens, roles.collect()))
 }
 
 /// The keys that seal secrets and sign logs and answers: made of `SENTRIX_STATE_KEY`, else of a file of random bytes in

@@ -33,6 +33,11 @@ impl Paths {
         self.data.join("police.db")
     }
 
+    /// Calls of models, what they cost, and kept answers.
+    pub fn usage(&self) -> PathBuf {
+        self.data.join("usage.db")
+    }
+
     /// Runs of graphs.
     pub fn checkpoints(&self) -> PathBuf {
         self.data.join("checkpoints.db")

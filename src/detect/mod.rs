@@ -125,7 +125,11 @@ impl Detectors {
         self.inner.redact(text)
     }
 
-    /// The rules in force, in the order of their packs.
+    /// Whether a label is that of personal data: the rules that give it look for a leak of such.
+    pub fn is_personal(&self, label: &str) -> bool {
+        self.rules().any(|rule| rule.label == label && rule.category == crate::case::Category::PiiLeak)
+    }
+
     /// What a rule says of what it finds, in a few words; nothing for a rule that is not here.
     pub fn title(&self, rule: &str) -> &str {
         self.rules().find(|known| known.id == rule).map_or("", |known| known.title.as_str())

@@ -34,6 +34,9 @@ pub trait ChatModel: Debug + Send + Sync {
     /// # Cancel safety
     /// Dropping the future drops the call; the provider may have done the work and charge for it.
     fn complete(&self, request: ChatRequest) -> Answering<'_>;
+
+    /// Tells that an answer to this question was found good, for whoever keeps answers.
+    fn accepted(&self, _request: &ChatRequest, _answer: &ChatAnswer) {}
 }
 
 /// A question.
@@ -51,6 +54,45 @@ pub struct ChatRequest {
     pub output: Option<OutputSchema>,
     /// Gets the answer's text while it comes.
     pub on_token: Option<TokenSink>,
+    /// The random word that marks what is data in this question. An answer of a given shape must repeat it, or it was not made
+    /// from this question.
+    pub nonce: Option<String>,
+    /// Other words of this question that were made up for it. Without them and the nonce two questions may be the same.
+    pub random: Vec<String>,
+    /// On whose account the call goes.
+    pub account: Option<Account>,
+}
+
+/// Whose budget a call is charged to, beside the day's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Account {
+    /// What kind of work it is.
+    pub work: Work,
+    /// Which one: a run's id.
+    pub id: String,
+}
+
+/// A kind of work that has a budget of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// A sweep of the patrol.
+    Sweep,
+    /// An investigation.
+    Investigation,
+    /// Another graph.
+    Run,
+}
+
+impl Work {
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sweep => "sweep",
+            Self::Investigation => "investigation",
+            Self::Run => "run",
+        }
+    }
 }
 
 /// Whoever wants to see an answer while it comes. What it gets is no answer yet: an attempt may break off, and the
@@ -117,8 +159,8 @@ pub enum Speaker {
 }
 
 impl Speaker {
-    /// The word both dialects use.
-    pub(super) fn as_str(self) -> &'static str {
+    /// The word that most dialects use.
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Assistant => "assistant",
@@ -161,13 +203,25 @@ pub enum Finish {
     Other(String),
 }
 
-/// Tokens of one call or of several.
+/// What one call or several cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
     /// Tokens of the question.
     pub input_tokens: u64,
+    /// Those of them that the provider had kept from an earlier call; part of `input_tokens`.
+    pub cached_input_tokens: u64,
     /// Tokens of the answer, thinking included.
     pub output_tokens: u64,
+    /// Money, in millionths of a US dollar; 0 where nobody counts it.
+    pub micro_usd: u64,
+}
+
+impl Usage {
+    /// Tokens of question and answer.
+    pub const fn tokens(self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
 }
 
 impl std::ops::Add for Usage {
@@ -176,7 +230,9 @@ impl std::ops::Add for Usage {
     fn add(self, other: Self) -> Self {
         Self {
             input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            cached_input_tokens: self.cached_input_tokens.saturating_add(other.cached_input_tokens),
             output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            micro_usd: self.micro_usd.saturating_add(other.micro_usd),
         }
     }
 }

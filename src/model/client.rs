@@ -1,83 +1,92 @@
-//! A model behind HTTP, and the models of all roles.
+//! A model behind HTTP.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, Request, Url};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::chat::{Answering, ChatAnswer, ChatModel, ChatRequest, TokenSink, Usage};
+use super::dialect::{Asked, anthropic, stream};
 use super::error::{ModelContext, ModelError, ModelErrorKind, Retry};
+use super::gate::Gate;
 use super::http::{self, Http, Opened, Reply};
-use super::masked::{Mask, Masked};
-use super::settings::{Backoff, Dialect, ModelSettings};
-use super::{anthropic, openai, stream, verdict};
+use super::lessons::{self, Lessons};
+use super::settings::{Backoff, Dialect, Limits, ModelSettings};
+use super::table::OutputMode;
+use super::verdict;
+
+/// How long a refusal that no repetition changes (a wrong key, no credit, no such model) stands without another call.
+const STANDS: Duration = Duration::from_mins(1);
+/// Most things that are learned during one call.
+const MOST_LESSONS: u32 = 6;
+
+/// What all clients of a process share.
+#[derive(Debug, Default)]
+pub(super) struct Wire {
+    http: Http,
+    lessons: Lessons,
+    gates: Mutex<BTreeMap<(String, String), Arc<Gate>>>,
+}
+
+impl Wire {
+    /// The gate of a provider at a host; the first one to ask for it says how wide it is.
+    fn gate(&self, provider: &str, host: &str, limits: Limits) -> Arc<Gate> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = gates.entry((provider.to_owned(), host.to_owned()));
+        Arc::clone(gate.or_insert_with(|| Arc::new(Gate::new(limits))))
+    }
+}
 
 /// A model behind HTTP.
 ///
 /// An attempt that fails in a way that may pass (408, 409, 429, 5xx, a broken connection, a timeout) is made
-/// again after a while, within the limits of the settings.
+/// again after a while, within the limits of the settings. A parameter that the model complains about is left out from then
+/// on.
 #[derive(Debug)]
 pub struct Client {
     settings: ModelSettings,
     context: Arc<ModelContext>,
-    endpoint: Result<Url, String>,
+    base: Result<(), String>,
     key: Option<SecretString>,
-    http: Arc<Http>,
-}
-
-/// What a dialect needs to know of the call.
-pub(super) struct Asked<'a> {
-    pub(super) model: &'a str,
-    pub(super) host: &'a str,
-    pub(super) max_tokens: u32,
-    /// The name of the output's schema.
-    pub(super) output: Option<&'a str>,
-    key: Option<&'a SecretString>,
-}
-
-impl Asked<'_> {
-    #[cfg(test)]
-    pub(super) fn of<'a>(host: &'a str, output: Option<&'a str>) -> Asked<'a> {
-        Asked { model: "m", host, max_tokens: 9, output, key: None }
-    }
-
-    /// A provider's words as they may be shown.
-    pub(super) fn said(&self, words: &str) -> String {
-        verdict::said(words, self.key)
-    }
-
-    /// The model that answered, as far as the response says.
-    pub(super) fn answered_by(&self, body: &Value) -> String {
-        match body.get("model").and_then(Value::as_str).filter(|model| !model.is_empty()) {
-            Some(model) => self.said(model),
-            None => self.model.to_owned(),
-        }
-    }
+    wire: Arc<Wire>,
+    gate: Arc<Gate>,
+    refused: Mutex<Option<(ModelErrorKind, Instant)>>,
 }
 
 impl Client {
     /// A client for these settings. Touches neither disk nor network: what is wrong with them shows in
     /// [`ChatModel::ready`] and with the first call.
     pub fn new(settings: ModelSettings) -> Self {
-        Self::with_http(settings, Arc::default())
+        Self::with_wire(settings, Limits::default(), Arc::default())
     }
 
-    fn with_http(settings: ModelSettings, http: Arc<Http>) -> Self {
-        let endpoint = http::endpoint(&settings.base_url, settings.dialect);
+    pub(super) fn with_wire(settings: ModelSettings, limits: Limits, wire: Arc<Wire>) -> Self {
+        let endpoint = settings.dialect.endpoint(&settings.base_url, &settings.model, false);
+        let host = endpoint.as_ref().map(http::host).unwrap_or_default();
         let context = ModelContext {
             provider: settings.provider.clone(),
             model: settings.model.clone(),
             role: settings.role.clone(),
-            host: endpoint.as_ref().map(http::host).unwrap_or_default(),
+            host: host.clone(),
             key_source: settings.key_source.clone(),
         };
-        Self { key: settings.key(), context: Arc::new(context), endpoint, settings, http }
+        let gate = wire.gate(&settings.provider_id, &host, limits);
+        Self {
+            key: settings.key(),
+            context: Arc::new(context),
+            base: endpoint.map(drop),
+            settings,
+            wire,
+            gate,
+            refused: Mutex::default(),
+        }
     }
 
     fn fail(&self, kind: ModelErrorKind) -> ModelError {
@@ -89,14 +98,11 @@ impl Client {
         let json = HeaderValue::from_static("application/json");
         let accepted = if streams { HeaderValue::from_static(stream::CONTENT_TYPE) } else { json.clone() };
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, json), (ACCEPT, accepted)]);
-        let (name, prefix) = match self.settings.dialect {
-            Dialect::OpenAi => (AUTHORIZATION, "Bearer "),
-            Dialect::Anthropic => {
-                let version = HeaderName::from_static("anthropic-version");
-                headers.insert(version, HeaderValue::from_static(anthropic::VERSION));
-                (HeaderName::from_static("x-api-key"), "")
-            }
-        };
+        if self.settings.dialect == Dialect::Anthropic {
+            let version = HeaderName::from_static("anthropic-version");
+            headers.insert(version, HeaderValue::from_static(anthropic::VERSION));
+        }
+        let (name, prefix) = self.settings.dialect.key_header();
         if let Some(key) = &self.key {
             let value = SecretString::from(format!("{prefix}{}", key.expose_secret()));
             let mut value =
@@ -107,45 +113,33 @@ impl Client {
         Ok(headers)
     }
 
-    async fn ask(&self, mut request: ChatRequest) -> Result<ChatAnswer, ModelError> {
+    async fn ask(&self, request: ChatRequest) -> Result<ChatAnswer, ModelError> {
         self.ready()?;
-        let url = self.endpoint.clone().map_err(|why| self.fail(ModelErrorKind::BadUrl(why)))?;
-        let client = self.http.client(&url, self.settings.timeouts).map_err(|kind| self.fail(kind))?;
-        let asked = Asked {
-            model: &self.settings.model,
-            host: &self.context.host,
-            max_tokens: request.max_tokens.unwrap_or(self.settings.max_tokens),
-            output: request.output.as_ref().map(|output| output.name.as_str()),
-            key: self.key.as_ref(),
-        };
-        let mut prepared = self.prepare(&asked, &request)?;
-        let settings = &self.settings;
-        let (mut attempt, mut charged) = (1, Usage::default());
+        self.standing_refusal()?;
         let sink = request.on_token.clone().map(Said::new);
+        let (mut attempt, mut lessons, mut charged) = (1, 0, Usage::default());
+        let mut before: Option<ModelError> = None;
         loop {
-            let mut http_request = Request::new(Method::POST, url.clone());
-            let (headers, body) = prepared.clone();
-            *http_request.headers_mut() = headers;
-            *http_request.body_mut() = Some(body.into());
-            let result = match http::open(&client, http_request, settings.timeouts).await {
-                Ok(opened) => self.answer(&asked, opened, sink.as_ref()).await,
-                Err(kind) => Err(self.fail(kind)),
-            };
-            let failed = match result {
+            let failed = match self.attempt(&request, sink.as_ref()).await {
                 Ok(answer) => return Ok(ChatAnswer { usage: answer.usage + charged, ..answer }),
-                Err(error) => error,
+                Err(failed) => failed,
             };
-            charged += failed.usage;
-            if request.on_token.is_some() && is_about_streams(&failed.kind) {
-                request.on_token = None;
-                prepared = self.prepare(&asked, &request)?;
+            let Failed { error, sent } = failed;
+            if let (ModelErrorKind::CircuitOpen { .. }, Some(before)) = (&error.kind, before.take()) {
+                // What this call ran into itself says more than that others did too.
+                return Err(before);
+            }
+            charged += error.usage;
+            if lessons < MOST_LESSONS && sent.is_some_and(|sent| self.learn(&error.kind, &sent)) {
+                lessons += 1;
                 continue;
             }
-            let wait =
-                (attempt < settings.max_attempts).then(|| wait(&failed.kind, settings.backoff, attempt));
-            let error = ModelError { attempts: attempt, usage: charged, ..failed };
+            let wait = (attempt < self.settings.max_attempts)
+                .then(|| wait(&error.kind, self.settings.backoff, attempt));
+            self.remember_refusal(&error.kind);
+            let error = ModelError { attempts: attempt, usage: charged, ..error };
             let Some(wait) = wait.flatten() else { return Err(error) };
-            tracing::warn!(
+            tracing::info!(
                 "gen_ai.request.model" = self.context.model,
                 "gen_ai.provider.name" = self.context.provider,
                 role = self.context.role,
@@ -154,6 +148,7 @@ impl Client {
                 wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
                 "model call failed, trying again"
             );
+            before = Some(error);
             tokio::time::sleep(wait).await;
             attempt += 1;
             if let Some(sink) = &sink {
@@ -162,14 +157,95 @@ impl Client {
         }
     }
 
-    /// Headers and body of a request.
-    fn prepare(&self, asked: &Asked<'_>, request: &ChatRequest) -> Result<(HeaderMap, String), ModelError> {
-        let headers = self.headers(request.on_token.is_some()).map_err(|kind| self.fail(kind))?;
-        let body = match self.settings.dialect {
-            Dialect::OpenAi => openai::body(asked, request),
-            Dialect::Anthropic => anthropic::body(asked, request),
+    /// One request and its answer.
+    async fn attempt(&self, request: &ChatRequest, sink: Option<&Said>) -> Result<ChatAnswer, Failed> {
+        let fail = |kind| Failed { error: self.fail(kind), sent: None };
+        let settings = &self.settings;
+        let learned = &self.wire.lessons;
+        let manner = learned.applied(&settings.provider_id, &settings.model, &settings.manner);
+        let mode = settings.dialect.mode(&manner, request.output.as_ref());
+        let streams = request.on_token.is_some()
+            && !manner.never_streams
+            && (manner.stream_with_schema || mode != OutputMode::Schema);
+        let asked = Asked {
+            model: &settings.model,
+            max_tokens: request
+                .max_tokens
+                .unwrap_or(settings.max_tokens)
+                .saturating_add(manner.thinking_room),
+            output: request.output.as_ref().map(|output| output.name.as_str()),
+            mode,
+            streams,
+            manner: &manner,
+            key: self.key.as_ref(),
         };
-        Ok((headers, body.to_string()))
+        let url = settings.dialect.endpoint(&settings.base_url, &settings.model, streams);
+        let url = url.map_err(|why| fail(ModelErrorKind::BadUrl(why)))?;
+        let client = self.wire.http.client(&url, settings.timeouts).map_err(fail)?;
+        let body = settings.dialect.body(&asked, request);
+        let mut http_request = Request::new(Method::POST, url);
+        *http_request.headers_mut() = self.headers(streams).map_err(fail)?;
+        *http_request.body_mut() = Some(body.to_string().into());
+
+        let pass = self.gate.enter().await.map_err(fail)?;
+        let result = match http::open(&client, http_request, settings.timeouts).await {
+            Ok(opened) => self.answer(&asked, opened, sink.filter(|_| streams)).await,
+            Err(kind) => Err(self.fail(kind)),
+        };
+        if pass.settle(result.as_ref().err().map(|error| &error.kind)) {
+            tracing::warn!(
+                "gen_ai.provider.name" = self.context.provider,
+                host = self.context.host,
+                "provider failed again and again, giving it time"
+            );
+        }
+        let answer = result.map_err(|error| Failed { error, sent: Some(body) })?;
+        if let Some(sink) = sink.filter(|_| !streams) {
+            // It was not asked to stream, or cannot; better late than never.
+            sink.say(&answer.text);
+        }
+        Ok(answer)
+    }
+
+    /// Learns from a complaint; gives whether the next request will be another one.
+    fn learn(&self, kind: &ModelErrorKind, sent: &Value) -> bool {
+        let Self { settings, wire, .. } = self;
+        let manner = wire.lessons.applied(&settings.provider_id, &settings.model, &settings.manner);
+        let Some(lesson) = lessons::lesson(kind, sent, &manner) else { return false };
+        if wire.lessons.learn(&settings.provider_id, &settings.model, &lesson) {
+            tracing::warn!(
+                "gen_ai.request.model" = self.context.model,
+                "gen_ai.provider.name" = self.context.provider,
+                role = self.context.role,
+                parameter = lesson.what(),
+                "model does not take a parameter, leaving it out from now on"
+            );
+        }
+        wire.lessons.applied(&settings.provider_id, &settings.model, &settings.manner) != manner
+            || lesson.was_sent(sent)
+    }
+
+    fn standing_refusal(&self) -> Result<(), ModelError> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*refused {
+            Some((kind, since)) if since.elapsed() < STANDS => Err(self.fail(kind.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn remember_refusal(&self, kind: &ModelErrorKind) {
+        use ModelErrorKind as Kind;
+        if matches!(
+            kind,
+            Kind::Unauthorized(_)
+                | Kind::NoCredit(_)
+                | Kind::Forbidden(_)
+                | Kind::UnknownModel(_)
+                | Kind::NoEndpoint(_)
+        ) {
+            let now = (kind.clone(), Instant::now());
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        }
     }
 
     /// Reads the answer of one attempt, as it comes where somebody wants to see that.
@@ -190,7 +266,7 @@ impl Client {
             .await;
             return match failed {
                 None => self.judge(asked, &body),
-                Some(kind) => Err(self.fail(kind).charged(self.answer_in(asked, &body).1)),
+                Some(kind) => Err(self.fail(kind).charged(self.settings.dialect.answer(asked, &body).1)),
             };
         }
         let reply = opened.read(limit).await.map_err(|kind| self.fail(kind))?;
@@ -216,20 +292,12 @@ impl Client {
         self.judge(asked, &body)
     }
 
-    /// The answer in a response, with what it cost, or why there is none.
-    fn answer_in(&self, asked: &Asked<'_>, body: &Value) -> (Result<ChatAnswer, ModelErrorKind>, Usage) {
-        match self.settings.dialect {
-            Dialect::OpenAi => openai::answer(asked, body),
-            Dialect::Anthropic => anthropic::answer(asked, body),
-        }
-    }
-
     /// The answer in a response that is whole.
     fn judge(&self, asked: &Asked<'_>, body: &Value) -> Result<ChatAnswer, ModelError> {
         if let Some(kind) = verdict::of_body(body, self.key.as_ref()) {
             return Err(self.fail(kind));
         }
-        let (answer, usage) = self.answer_in(asked, body);
+        let (answer, usage) = self.settings.dialect.answer(asked, body);
         tracing::debug!(
             "gen_ai.request.model" = self.context.model,
             "gen_ai.usage.input_tokens" = usage.input_tokens,
@@ -242,13 +310,19 @@ impl Client {
     }
 }
 
+/// An attempt that brought no answer, with the body that was sent, if one was.
+struct Failed {
+    error: ModelError,
+    sent: Option<Value>,
+}
+
 impl ChatModel for Client {
     fn context(&self) -> &Arc<ModelContext> {
         &self.context
     }
 
     fn ready(&self) -> Result<(), ModelError> {
-        if let Err(why) = &self.endpoint {
+        if let Err(why) = &self.base {
             return Err(self.fail(ModelErrorKind::BadUrl(why.clone())));
         }
         if self.key.is_none() && self.settings.key_needed {
@@ -286,11 +360,6 @@ impl Said {
     }
 }
 
-/// Whether a server did not take the request because it cannot stream, or not as it was asked.
-fn is_about_streams(kind: &ModelErrorKind) -> bool {
-    matches!(kind, ModelErrorKind::BadRequest { said, .. } if said.to_lowercase().contains("stream"))
-}
-
 /// How long to wait before another attempt; none where there must be none.
 fn wait(kind: &ModelErrorKind, backoff: Backoff, attempt: u32) -> Option<Duration> {
     // What came whole and cannot be read is not a matter of the wire.
@@ -314,52 +383,6 @@ fn wait(kind: &ModelErrorKind, backoff: Backoff, attempt: u32) -> Option<Duratio
 fn random() -> f64 {
     let bits = u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or(0);
     f64::from(bits) / f64::from(u32::MAX)
-}
-
-/// The models of all roles.
-#[derive(Clone, Debug, Default)]
-pub struct Models {
-    roles: BTreeMap<String, Arc<dyn ChatModel>>,
-}
-
-impl Models {
-    /// One HTTP client for each of these settings, sharing connections; a later one of the same role wins.
-    pub fn from_settings(settings: impl IntoIterator<Item = ModelSettings>) -> Self {
-        let http = Arc::<Http>::default();
-        let mut models = Self::default();
-        for settings in settings {
-            let role = settings.role.clone();
-            models.insert(&role, Arc::new(Client::with_http(settings, Arc::clone(&http))));
-        }
-        models
-    }
-
-    /// Binds a role.
-    pub fn insert(&mut self, role: &str, model: Arc<dyn ChatModel>) {
-        self.roles.insert(role.to_owned(), model);
-    }
-
-    /// The same models, with `mask` put over everything that they say.
-    #[must_use]
-    pub fn masked(&self, mask: Mask) -> Self {
-        let masked = |model: &Arc<dyn ChatModel>| Arc::new(Masked::new(Arc::clone(model), mask)) as _;
-        Self { roles: self.roles.iter().map(|(role, model)| (role.clone(), masked(model))).collect() }
-    }
-
-    /// The model of a role, ready or not.
-    pub fn get(&self, role: &str) -> Option<&Arc<dyn ChatModel>> {
-        self.roles.get(role)
-    }
-
-    /// Whether a model is bound to the role and could be called.
-    pub fn ready(&self, role: &str) -> bool {
-        self.get(role).is_some_and(|model| model.ready().is_ok())
-    }
-
-    /// All roles that have a model.
-    pub fn roles(&self) -> impl Iterator<Item = &str> {
-        self.roles.keys().map(String::as_str)
-    }
 }
 
 #[cfg(test)]
@@ -400,9 +423,7 @@ mod tests {
         assert_eq!(ready("a\nb"), Err(ModelErrorKind::UnusableKey));
         let mut local = ModelSettings::of(table_openai(), "patrol", "m", None);
         local.key_needed = false;
-        let models = Models::from_settings([local]);
-        assert!(models.ready("patrol") && !models.ready("investigator"));
-        assert_eq!(models.roles().collect::<Vec<_>>(), ["patrol"]);
+        assert_eq!(Client::new(local).ready().map_err(|error| error.kind), Ok(()));
     }
 
     #[test]

@@ -32,6 +32,19 @@ pub struct ModelError {
     pub usage: Usage,
     /// How many requests were sent.
     pub attempts: u32,
+    /// Why those that were asked in its place gave no answer either, in the order in which they were asked.
+    pub fallbacks: Vec<ModelError>,
+}
+
+/// A budget that is spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Whose: `sweep`, `investigation`, `run` or `day`.
+    pub budget: &'static str,
+    /// What was spent, as people read it.
+    pub spent: String,
+    /// The limit, as people read it.
+    pub limit: String,
 }
 
 /// What can go wrong. Texts in here come from providers: bounded, made plain and with keys masked.
@@ -67,6 +80,8 @@ pub enum ModelErrorKind {
         status: u16,
         /// Its words.
         said: String,
+        /// The parameter that it names.
+        parameter: Option<Box<str>>,
     },
     /// The provider failed (5xx, 408, 409).
     Server {
@@ -104,6 +119,17 @@ pub enum ModelErrorKind {
     TooLarge(String),
     /// The schema asked for is none: a fault of the graph or of this program.
     BadSchema(String),
+    /// The provider has failed so often in a row that it is given time: no call was made.
+    CircuitOpen {
+        /// Failures in a row.
+        failures: u32,
+        /// How long no call is made.
+        left: Duration,
+    },
+    /// A budget is spent: no call was made. Says which, and how much.
+    OverBudget(Box<Spent>),
+    /// What was spent cannot be looked up or written down, so nothing more is spent.
+    Ledger(String),
     /// The answer's body is larger than we take.
     AnswerTooLarge {
         /// The limit, in bytes.
@@ -124,7 +150,13 @@ pub enum Retry {
 
 impl ModelError {
     pub(super) fn new(context: &Arc<ModelContext>, kind: ModelErrorKind) -> Self {
-        Self { context: Arc::clone(context), kind, usage: Usage::default(), attempts: 0 }
+        Self {
+            context: Arc::clone(context),
+            kind,
+            usage: Usage::default(),
+            attempts: 0,
+            fallbacks: Vec::new(),
+        }
     }
 
     pub(super) fn charged(mut self, usage: Usage) -> Self {
@@ -138,11 +170,14 @@ impl ModelError {
     }
 
     /// The engine's word for this kind of error: `transient`, `rate_limit`, `timeout`, `malformed`,
-    /// `refused` or `permanent`.
+    /// `refused`, `budget` or `permanent`.
     pub fn class(&self) -> &'static str {
         use ModelErrorKind as Kind;
         match self.kind {
-            Kind::Server { .. } | Kind::Connect(_) => "transient",
+            Kind::Server { .. } | Kind::Connect(_) | Kind::CircuitOpen { .. } | Kind::Ledger(_) => {
+                "transient"
+            }
+            Kind::OverBudget(_) => "budget",
             Kind::RateLimited { .. } => "rate_limit",
             Kind::Timeout { .. } => "timeout",
             Kind::Malformed(_) | Kind::Truncated { .. } => "malformed",
@@ -170,8 +205,10 @@ impl ModelErrorKind {
         match self {
             Self::RateLimited { retry_after: Some(wait), .. }
             | Self::Server { retry_after: Some(wait), .. } => Retry::After(*wait),
+            Self::CircuitOpen { left, .. } => Retry::After(*left),
             Self::RateLimited { .. }
             | Self::Server { .. }
+            | Self::Ledger(_)
             | Self::Timeout { .. }
             | Self::Connect(_)
             | Self::Malformed(_) => Retry::Backoff,
@@ -189,6 +226,7 @@ impl ModelErrorKind {
             | Self::Truncated { .. }
             | Self::TooLarge(_)
             | Self::BadSchema(_)
+            | Self::OverBudget(_)
             | Self::AnswerTooLarge { .. } => Retry::Never,
         }
     }
@@ -207,7 +245,7 @@ impl fmt::Display for ModelError {
             }
             Kind::BadUrl(why) => write!(f, "the base URL of {provider} cannot be used: {why}")?,
             Kind::Unauthorized(said) => {
-                write!(f, "{provider} did not accept the key of `{key_source}` (401{})", Said(said))?;
+                write!(f, "{provider} did not accept the key of `{key_source}`{}", Said(said))?;
             }
             Kind::NoCredit(said) => {
                 write!(
@@ -225,7 +263,9 @@ impl fmt::Display for ModelError {
             Kind::UnknownModel(said) => {
                 write!(f, "{provider} has no model `{model}` for this key{}", Said(said))?;
             }
-            Kind::Forbidden(said) => write!(f, "{provider} forbids this (403{})", Said(said))?,
+            Kind::Forbidden(said) => {
+                write!(f, "{provider} does not serve this key, or not from here{}", Said(said))?;
+            }
             Kind::NoEndpoint(said) => {
                 write!(
                     f,
@@ -233,7 +273,7 @@ impl fmt::Display for ModelError {
                     Said(said)
                 )?;
             }
-            Kind::BadRequest { status, said } => {
+            Kind::BadRequest { status, said, .. } => {
                 write!(f, "{provider} did not accept the request ({status}{})", Said(said))?;
             }
             Kind::Server { status, said, .. } => write!(f, "{provider} failed ({status}{})", Said(said))?,
@@ -257,12 +297,30 @@ impl fmt::Display for ModelError {
             Kind::AnswerTooLarge { limit_bytes } => {
                 write!(f, "the answer is larger than {limit_bytes} bytes")?;
             }
+            Kind::CircuitOpen { failures, left } => write!(
+                f,
+                "{provider} has failed {failures} times in a row and is not asked for {} s",
+                left.as_secs().max(1)
+            )?,
+            Kind::OverBudget(over) => {
+                let Spent { budget, spent, limit } = &**over;
+                write!(f, "the budget of this {budget} is spent: {spent} of {limit}")?;
+            }
+            Kind::Ledger(why) => write!(f, "no model is asked while spending cannot be counted: {why}")?,
         }
         write!(f, " [{provider}, model `{model}`, role `{role}`, {host}")?;
+        let is_named = matches!(
+            self.kind,
+            Kind::MissingKey | Kind::UnusableKey | Kind::Unauthorized(_) | Kind::NoCredit(_)
+        );
+        if !is_named && !key_source.is_empty() {
+            write!(f, ", key of `{key_source}`")?;
+        }
         if self.attempts > 1 {
             write!(f, ", {} attempts", self.attempts)?;
         }
-        f.write_str("]")
+        f.write_str("]")?;
+        self.fallbacks.iter().try_for_each(|error| write!(f, "; then {error}"))
     }
 }
 

@@ -10,7 +10,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Request, Response, StatusCode, Url, redirect};
 
 use super::error::ModelErrorKind;
-use super::settings::{Dialect, Timeouts};
+use super::settings::Timeouts;
 use crate::text;
 
 /// Largest part of an error's body that is read, in bytes.
@@ -88,14 +88,21 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The address that `dialect` calls below `base`.
-///
-/// A base without any path gets the version's (`/v1`); one with a path of its own keeps it, as gateways and
-/// other providers have theirs (`/openai/v1`). A pasted full address is understood too.
+/// Which bases get the version before the call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// Those without any path of their own.
+    IfNoPath,
+    /// All that do not end with it.
+    Always,
+}
+
+/// The address of `call` below `base`, with the version's part in between where `when` says so. A base that ends with the
+/// call is understood too.
 ///
 /// # Errors
 /// Why it cannot be used.
-pub(super) fn endpoint(base: &str, dialect: Dialect) -> Result<Url, String> {
+pub(super) fn endpoint(base: &str, version: &[&str], call: &[&str], when: Version) -> Result<Url, String> {
     let mut url = Url::parse(base.trim()).map_err(|error| error.to_string())?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("`{}` is neither http nor https", url.scheme()));
@@ -103,10 +110,6 @@ pub(super) fn endpoint(base: &str, dialect: Dialect) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("it holds a user name or a password".into());
     }
-    let (version, call): (&[&str], &[&str]) = match dialect {
-        Dialect::OpenAi => (&["v1"], &["chat", "completions"]),
-        Dialect::Anthropic => (&["v1"], &["messages"]),
-    };
     let given: Vec<String> = url
         .path_segments()
         .into_iter()
@@ -118,9 +121,9 @@ pub(super) fn endpoint(base: &str, dialect: Dialect) -> Result<Url, String> {
     if let Some(shorter) = strip(kept, call) {
         kept = shorter;
     }
-    let with_version = match dialect {
-        Dialect::OpenAi => kept.is_empty(),
-        Dialect::Anthropic => strip(kept, version).is_none(),
+    let with_version = match when {
+        Version::IfNoPath => kept.is_empty(),
+        Version::Always => strip(kept, version).is_none(),
     };
     let kept: Vec<&str> = kept
         .iter()
@@ -245,6 +248,11 @@ fn cause(error: reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Dialect;
+
+    fn endpoint(base: &str, dialect: Dialect) -> Result<Url, String> {
+        dialect.endpoint(base, "m", false)
+    }
 
     #[test]
     fn base_urls_are_taken_as_people_write_them() {
@@ -260,6 +268,9 @@ mod tests {
             (Dialect::Anthropic, "https://api.anthropic.com/v1/", "https://api.anthropic.com/v1/messages"),
             (Dialect::Anthropic, "https://h/anthropic", "https://h/anthropic/v1/messages"),
             (Dialect::Anthropic, "https://h/v1/messages", "https://h/v1/messages"),
+            (Dialect::Gemini, "https://h", "https://h/v1beta/models/m:generateContent"),
+            (Dialect::Gemini, "https://h/v1beta/", "https://h/v1beta/models/m:generateContent"),
+            (Dialect::Gemini, "https://h/v1", "https://h/v1/models/m:generateContent"),
         ] {
             assert_eq!(endpoint(base, dialect).map(String::from), Ok(want.to_owned()), "{base}");
         }

@@ -1,4 +1,4 @@
-//! Language models over HTTP: one [`ChatModel`] trait, one wire dialect a file, answers checked against a
+//! Language models over HTTP: one [`ChatModel`] trait, the wire dialects, one a file; answers checked against a
 //! schema, errors that say what to do.
 //!
 //! **Invariant:** knows nothing of graphs, patrol or police; a role is only a name.
@@ -7,32 +7,37 @@
 //! **Invariant:** what cannot be read is an error, never an answer: a cut, empty or refused answer is no answer.
 //! **Invariant:** every call has a time limit and a size limit, and nothing is built before the first call.
 //!
-//! `config` fills [`ModelSettings`], [`Models`] finds a model by role, callers ask with [`structured`] or
-//! [`structured_value`]. Start reading at `client.rs`. Budgets, caches, fallbacks and limits belong around a
-//! `ChatModel`, as a `ChatModel` themselves.
+//! `config` fills [`RoleSettings`] from the table of providers ([`providers`]), [`Models::build`] makes a model of each role,
+//! callers ask with [`structured`] or [`structured_value`]. Start reading at `models.rs`, then `client.rs`.
 
-mod anthropic;
+mod around;
 mod chat;
 mod client;
+mod dialect;
 mod error;
+mod gate;
 mod http;
-mod masked;
-mod openai;
+mod lessons;
+mod models;
 mod schema;
 mod settings;
-mod stream;
 mod structured;
 mod table;
 mod verdict;
 
+pub use around::cached::{Answers, KeptAnswer};
+pub use around::masked::Mask;
+pub use around::metered::{Call, Ledger, Purse};
+pub use around::placeheld::Redactor;
 pub use chat::{
-    Answering, ChatAnswer, ChatModel, ChatRequest, Finish, Message, OutputSchema, Speaker, TokenSink, Usage,
+    Account, Answering, ChatAnswer, ChatModel, ChatRequest, Finish, Message, OutputSchema, Speaker,
+    TokenSink, Usage, Work,
 };
-pub use client::{Client, Models};
-pub use error::{ModelContext, ModelError, ModelErrorKind, Retry};
-pub use masked::Mask;
+pub use client::Client;
+pub use error::{ModelContext, ModelError, ModelErrorKind, Retry, Spent};
+pub use models::{Models, Surroundings};
 pub use settings::{Backoff, Budget, Budgets, Dialect, Limits, ModelSettings, RoleSettings, Timeouts};
 pub use structured::{Structured, structured, structured_value};
 pub use table::{
-    ListedModel, Manner, MaxTokensField, OutputMode, Price, Provider, Quirk, provider, providers,
+    ListedModel, Manner, MaxTokensField, OutputMode, Price, Provider, Quirk, money, provider, providers,
 };

@@ -12,6 +12,8 @@ const MAX_FAULTS: usize = 8;
 const FAULT_CHARS: usize = 300;
 /// The property that carries an answer which is no object.
 const WRAPPER: &str = "answer";
+/// The property in which an answer repeats the question's random word.
+const NONCE: &str = "nonce";
 
 /// The shape of an answer: the schema as a provider takes it, and the check against the schema as it was given.
 pub(super) struct Shape {
@@ -48,6 +50,21 @@ impl Shape {
         Ok(Self { sent, validator, wrapped: true })
     }
 
+    /// Adds the member in which the answer repeats the question's random word.
+    pub(super) fn ask_for_nonce(&mut self) {
+        let Some(sent) = self.sent.as_object_mut() else { return };
+        let word = json!({
+            "type": "string",
+            "description": "The random word in the marks around the data of this question, exactly: WORD of <data-WORD>",
+        });
+        if let Some(properties) = sent.entry("properties").or_insert_with(|| json!({})).as_object_mut() {
+            properties.insert(NONCE.into(), word);
+        }
+        if let Some(required) = sent.entry("required").or_insert_with(|| json!([])).as_array_mut() {
+            required.insert(0, json!(NONCE));
+        }
+    }
+
     /// The answer's value, if it has this shape.
     ///
     /// # Errors
@@ -74,6 +91,18 @@ impl Shape {
         faults.dedup();
         faults.truncate(MAX_FAULTS);
         Err(faults)
+    }
+}
+
+/// Takes the random word out of an answer.
+///
+/// # Errors
+/// Where it is another one or none: the answer was not made from this question.
+pub(super) fn take_nonce(value: &mut Value, nonce: &str) -> Result<(), String> {
+    let echoed = value.as_object_mut().and_then(|answer| answer.remove(NONCE));
+    match echoed {
+        Some(Value::String(word)) if word.trim() == nonce => Ok(()),
+        _ => Err(format!("at /{NONCE}: must be the random word in the marks around the data, exactly")),
     }
 }
 
@@ -129,6 +158,36 @@ fn drop_nulls(value: Value) -> Value {
 /// Source: OpenAI guide "Structured model outputs", supported schemas.
 pub(super) fn strict(schema: &Value) -> Option<Value> {
     strict_node(schema, schema, 0)
+}
+
+/// The schema in the subset that Anthropic takes: as [`strict`], without bounds on numbers and lengths, which
+/// [`Shape::check`] looks at anyway.
+///
+/// Source: Anthropic guide "Structured outputs", JSON Schema limitations.
+pub(super) fn closed(schema: &Value) -> Option<Value> {
+    let mut schema = strict(schema)?;
+    without_bounds(&mut schema);
+    Some(schema)
+}
+
+fn without_bounds(schema: &mut Value) {
+    const BOUNDS: [&str; 7] =
+        ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minItems", "maxItems"];
+    let Some(node) = schema.as_object_mut() else { return };
+    for bound in BOUNDS {
+        node.remove(bound);
+    }
+    for key in ["properties", "$defs"] {
+        if let Some(members) = node.get_mut(key).and_then(Value::as_object_mut) {
+            members.values_mut().for_each(without_bounds);
+        }
+    }
+    if let Some(items) = node.get_mut("items") {
+        without_bounds(items);
+    }
+    if let Some(branches) = node.get_mut("anyOf").and_then(Value::as_array_mut) {
+        branches.iter_mut().for_each(without_bounds);
+    }
 }
 
 /// Deepest nesting of definitions that are copied to where they are used.

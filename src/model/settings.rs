@@ -126,6 +126,8 @@ pub enum Dialect {
     OpenAi,
     /// `POST {base}/v1/messages`.
     Anthropic,
+    /// `POST {base}/models/{model}:generateContent`.
+    Gemini,
 }
 
 /// How long calls may take.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::chat::{ChatAnswer, ChatModel, ChatRequest, Message, OutputSchema, Speaker, Usage};
 use super::error::{ModelError, ModelErrorKind};
-use super::schema::Shape;
+use super::schema::{self, Shape};
 use crate::text;
 
 /// Most of a wrong answer that is shown to the model again, in characters.
@@ -71,17 +71,32 @@ async fn ask<T>(
     convert: impl Fn(Value) -> Result<T, Vec<String>>,
 ) -> Result<Structured<T>, ModelError> {
     let fail = |kind| ModelError::new(model.context(), kind);
-    let shape = Shape::new(schema).map_err(|why| fail(ModelErrorKind::BadSchema(why)))?;
+    let mut shape = Shape::new(schema).map_err(|why| fail(ModelErrorKind::BadSchema(why)))?;
+    if request.nonce.is_some() {
+        shape.ask_for_nonce();
+    }
     let name = request.output.take().map_or_else(|| name_of(schema), |output| name_from(&output.name));
     request.output = Some(OutputSchema { name, schema: shape.sent.clone() });
-    let read = |answer: &ChatAnswer| value_of(answer).and_then(|value| shape.check(value)).and_then(&convert);
+    let nonce = request.nonce.clone();
+    let read = |answer: &ChatAnswer| {
+        let mut value = value_of(answer)?;
+        let echoed = nonce.as_deref().map_or(Ok(()), |nonce| schema::take_nonce(&mut value, nonce));
+        match (shape.check(value).and_then(&convert), echoed) {
+            (Ok(value), Ok(())) => Ok(value),
+            (Ok(_), Err(fault)) => Err(vec![fault]),
+            (Err(faults), echoed) => Err(echoed.err().into_iter().chain(faults).collect()),
+        }
+    };
 
     let mut usage = Usage::default();
     let first = match model.complete(request.clone()).await {
         Ok(answer) => {
             usage += answer.usage;
             match read(&answer) {
-                Ok(value) => return Ok(Structured { value, usage, model: answer.model, repaired: false }),
+                Ok(value) => {
+                    model.accepted(&request, &answer);
+                    return Ok(Structured { value, usage, model: answer.model, repaired: false });
+                }
                 Err(faults) => Some((answer.text, faults)),
             }
         }
@@ -104,10 +119,13 @@ async fn ask<T>(
     if let Some((text, faults)) = first {
         request.messages.extend(repair(&text, &faults, &shape.sent));
     }
-    let answer = model.complete(request).await.map_err(|error| error.charged(usage))?;
+    let answer = model.complete(request.clone()).await.map_err(|error| error.charged(usage))?;
     usage += answer.usage;
     match read(&answer) {
-        Ok(value) => Ok(Structured { value, usage, model: answer.model, repaired: true }),
+        Ok(value) => {
+            model.accepted(&request, &answer);
+            Ok(Structured { value, usage, model: answer.model, repaired: true })
+        }
         Err(faults) => {
             let why = text::bounded(&faults.join("; "), WHY_CHARS);
             Err(fail(ModelErrorKind::Malformed(why)).charged(usage))

@@ -21,20 +21,41 @@ pub(super) fn of_status(reply: &Reply, key: Option<&SecretString>) -> ModelError
     of(status, &error, retry_after, &reply.headers)
 }
 
-/// The kind of error that an `error` object inside a success stands for; gateways send such answers.
+/// The kind of error that an `error` object inside a success stands for; gateways send such answers, and `MiniMax` its
+/// `base_resp`.
 pub(super) fn of_body(body: &Value, key: Option<&SecretString>) -> Option<ModelErrorKind> {
+    if let Some(kind) = of_base_resp(body, key) {
+        return Some(kind);
+    }
     let error = body.get("error").filter(|error| !error.is_null())?;
     let status = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
     let complaint = Complaint::of(body, key);
     Some(match status {
         Some(status @ 400..=599) => of(status, &complaint, None, &HeaderMap::new()),
-        _ => match complaint.code.as_str() {
-            "overloaded_error" | "api_error" | "server_error" => {
-                ModelErrorKind::Server { status: 500, retry_after: None, said: complaint.said }
-            }
-            "rate_limit_error" => ModelErrorKind::RateLimited { retry_after: None, said: complaint.said },
-            _ => ModelErrorKind::Malformed(format!("an error instead of an answer: {}", complaint.said)),
-        },
+        _ if complaint.is(&["overloaded_error", "api_error", "server_error"]) => {
+            ModelErrorKind::Server { status: 500, retry_after: None, said: complaint.said }
+        }
+        _ if complaint.is_about_credit() => ModelErrorKind::NoCredit(complaint.said),
+        _ if complaint.is(&["rate_limit_error"]) => {
+            ModelErrorKind::RateLimited { retry_after: None, said: complaint.said }
+        }
+        _ => ModelErrorKind::Malformed(format!("an error instead of an answer: {}", complaint.said)),
+    })
+}
+
+/// Source: `MiniMax` API reference, "Error codes": `base_resp.status_code` is 0 where all went well.
+fn of_base_resp(body: &Value, key: Option<&SecretString>) -> Option<ModelErrorKind> {
+    let code = body.pointer("/base_resp/status_code").and_then(Value::as_i64).filter(|code| *code != 0)?;
+    let words = body.pointer("/base_resp/status_msg").and_then(Value::as_str).unwrap_or_default();
+    let said = said(&format!("{words} ({code})"), key);
+    Some(match code {
+        1004 | 2049 => ModelErrorKind::Unauthorized(said),
+        1008 => ModelErrorKind::NoCredit(said),
+        1002 => ModelErrorKind::RateLimited { retry_after: None, said },
+        1026 | 1027 => ModelErrorKind::Refused(said),
+        1039 => ModelErrorKind::TooLarge(said),
+        2013 => ModelErrorKind::BadRequest { status: 200, said, parameter: None },
+        _ => ModelErrorKind::Server { status: 200, retry_after: None, said },
     })
 }
 
@@ -43,22 +64,26 @@ fn of(status: u16, error: &Complaint, retry_after: Option<Duration>, headers: &H
     let said = error.said.clone();
     match status {
         300..=399 => Kind::Redirected { status, to: redirect_host(headers) },
-        401 => Kind::Unauthorized(said),
         402 => Kind::NoCredit(said),
-        400 | 403 | 429 if error.is_about_credit() => Kind::NoCredit(said),
+        400 | 401 | 403 | 429 if error.is_about_credit() => Kind::NoCredit(said),
+        401 => Kind::Unauthorized(said),
+        // xAI and Google answer 400 to a wrong key.
+        400 | 403 if error.is_about_key() => Kind::Unauthorized(said),
+        400 | 403 if error.is_about_region() => Kind::Forbidden(said),
+        // Together answers 403 to what is too long.
+        400 | 403 | 422 if error.is_about_size() => Kind::TooLarge(said),
+        400 | 403 | 404 | 422 if error.is_about_model() => Kind::UnknownModel(said),
         403 => Kind::Forbidden(said),
-        400 | 404 | 422 if error.is_about_model() => Kind::UnknownModel(said),
         404 => Kind::NoEndpoint(said),
         413 => Kind::TooLarge(said),
-        400 | 422 if error.is_about_size() => Kind::TooLarge(said),
         429 => Kind::RateLimited { retry_after, said },
         408 | 409 | 500.. => Kind::Server { status, retry_after, said },
-        _ => Kind::BadRequest { status, said },
+        _ => Kind::BadRequest { status, said, parameter: error.parameter.clone() },
     }
 }
 
 /// What a provider says is wrong.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Complaint {
     /// Its word for the kind of error.
     code: String,
@@ -66,6 +91,8 @@ struct Complaint {
     said: String,
     /// The message in small letters, for looking into.
     lower: String,
+    /// The parameter that it names.
+    parameter: Option<Box<str>>,
 }
 
 impl Complaint {
@@ -79,55 +106,115 @@ impl Complaint {
         Self::new(String::new(), message, key)
     }
 
-    /// Source: OpenAI "Error codes", Anthropic "Errors": `error.message`, `error.code`, `error.type`; other
-    /// servers use `message`, `detail` or a bare `error`.
+    /// Source: OpenAI "Error codes", Anthropic "Errors", Google `Status`: `error.message`, `error.code`, `error.type`,
+    /// `error.status`; xAI has a bare `error`, Mistral `message` or `detail`, others the maker's words in `error.metadata.raw`.
     fn of(body: &Value, key: Option<&SecretString>) -> Self {
         // Some gateways wrap the object into a list.
         let body = body.get(0).unwrap_or(body);
         let text =
             |pointer: &str| body.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let message = ["/error/message", "/error", "/message", "/detail"].into_iter().find_map(text);
-        let code = ["/error/code", "/error/type", "/code", "/type"].into_iter().find_map(text);
-        Self::new(code.unwrap_or_default().to_owned(), message.unwrap_or_default(), key)
+        let message =
+            ["/error/message", "/error", "/message", "/detail", "/detail/0/msg"].into_iter().find_map(text);
+        let raw = text("/error/metadata/raw");
+        let message = match (message, raw) {
+            (Some(message), Some(raw)) => format!("{message}: {raw}"),
+            (message, raw) => message.or(raw).unwrap_or_default().to_owned(),
+        };
+        let codes =
+            ["/error/code", "/error/type", "/error/status", "/error/details/0/reason", "/code", "/type"];
+        let code: Vec<&str> = codes.into_iter().filter_map(text).collect();
+        let parameter = text("/error/param")
+            .or_else(|| body.pointer("/detail/0/loc").and_then(Value::as_array)?.last()?.as_str())
+            .map(|name| text::plain(&text::bounded(name, 60)).into());
+        Self { parameter, ..Self::new(code.join(" "), &message, key) }
     }
 
     fn new(code: String, message: &str, key: Option<&SecretString>) -> Self {
-        Self { code, said: said(message, key), lower: message.to_lowercase() }
+        Self { code, said: said(message, key), lower: message.to_lowercase(), parameter: None }
     }
 
     fn has(&self, words: &[&str]) -> bool {
         words.iter().any(|word| self.lower.contains(word))
     }
 
+    /// Whether one of the provider's words for the kind of error is among these.
+    fn is(&self, codes: &[&str]) -> bool {
+        self.code.split(' ').any(|code| codes.contains(&code))
+    }
+
     fn is_about_credit(&self) -> bool {
-        matches!(self.code.as_str(), "insufficient_quota" | "billing_error" | "billing_hard_limit_reached")
+        self.is(&[
+            "insufficient_quota",
+            "billing_error",
+            "billing_hard_limit_reached",
+            "exceeded_current_quota_error",
+            "insufficient_balance_error",
+            "credit_limit",
+        ]) || self.has(&[
+            "credit balance",
+            "insufficient balance",
+            "insufficient credits",
+            "exceeded your current quota",
+            "exceeded current quota",
+            "requires more credits",
+            "used all available credits",
+            "have any credits",
+            "credit limit exceeded",
+            "spending limit",
+            "payment required",
+        ])
+    }
+
+    fn is_about_key(&self) -> bool {
+        self.is(&["API_KEY_INVALID", "invalid_api_key", "authentication_error", "authorized_error"])
             || self.has(&[
-                "credit balance",
-                "insufficient balance",
-                "insufficient credits",
-                "exceeded your current quota",
+                "api key not valid",
+                "api key not found",
+                "api key expired",
+                "incorrect api key",
+                "invalid api key",
+                "invalid x-api-key",
+            ])
+    }
+
+    fn is_about_region(&self) -> bool {
+        self.is(&["unsupported_country_region_territory"])
+            || self.has(&[
+                "location is not supported",
+                "region, or territory not supported",
+                "not available in your",
+                "not supported in your",
             ])
     }
 
     fn is_about_model(&self) -> bool {
-        matches!(self.code.as_str(), "model_not_found" | "not_found_error")
+        self.is(&[
+            "model_not_found",
+            "not_found_error",
+            "resource_not_found_error",
+            "model_not_available",
+            "invalid_model",
+        ]) || self.is(&["model_decommissioned", "model_permission_blocked_org"])
             || (self.has(&["model"])
                 && self.has(&[
                     "not found",
                     "does not exist",
                     "not a valid model",
+                    "invalid model",
                     "unknown model",
                     "no such model",
+                    "no endpoints found",
                 ]))
     }
 
     fn is_about_size(&self) -> bool {
-        matches!(self.code.as_str(), "context_length_exceeded" | "request_too_large")
+        self.is(&["context_length_exceeded", "request_too_large"])
             || self.has(&[
                 "maximum context length",
                 "prompt is too long",
                 "context window",
                 "too many tokens",
+                "exceeds the maximum number of tokens",
             ])
     }
 }
@@ -144,7 +231,7 @@ pub(super) fn said(message: &str, key: Option<&SecretString>) -> String {
 
 /// Providers repeat a wrong key half masked; no part of it is shown.
 fn mask_word(word: &str) -> String {
-    const MARKS: [&str; 7] = ["sk-", "sk_", "xai-", "gsk_", "AIza", "pk-", "key-"];
+    const MARKS: [&str; 9] = ["sk-", "sk_", "xai-", "gsk_", "AIza", "pk-", "key-", "tgp_", "eyJ"];
     match MARKS.iter().filter_map(|mark| word.find(mark)).min() {
         Some(at) => format!("{}[key]", word.get(..at).unwrap_or_default()),
         None => word.to_owned(),
@@ -221,6 +308,23 @@ mod tests {
         assert!(matches!(kind(413, &none), Kind::TooLarge(_)));
         assert!(matches!(kind(400, &error("", "prompt is too long: 9 tokens")), Kind::TooLarge(_)));
         assert!(matches!(kind(400, &error("", "temperature")), Kind::BadRequest { status: 400, .. }));
+        assert!(matches!(
+            kind(400, &error("", "API key not valid. Please pass a valid one.")),
+            Kind::Unauthorized(_)
+        ));
+        assert!(matches!(
+            kind(400, &json!({ "code": "x", "error": "Incorrect API key provided" })),
+            Kind::Unauthorized(_)
+        ));
+        assert!(matches!(
+            kind(400, &error("", "User location is not supported for the API use.")),
+            Kind::Forbidden(_)
+        ));
+        assert!(matches!(kind(429, &error("exceeded_current_quota_error", "x")), Kind::NoCredit(_)));
+        assert!(matches!(
+            kind(422, &json!({ "detail": [{ "loc": ["body", "store"], "msg": "Extra inputs are not permitted" }] })),
+            Kind::BadRequest { parameter: Some(name), .. } if &*name == "store"
+        ));
         for status in [408, 409, 500, 502, 503, 504, 529] {
             assert!(matches!(kind(status, &none), Kind::Server { status: same, .. } if same == status));
         }
@@ -238,7 +342,7 @@ mod tests {
         assert!(said.chars().count() <= 310);
         assert_eq!(
             kind(418, &json!("short")),
-            ModelErrorKind::BadRequest { status: 418, said: String::new() }
+            ModelErrorKind::BadRequest { status: 418, said: String::new(), parameter: None }
         );
     }
 
@@ -270,5 +374,10 @@ mod tests {
         assert!(matches!(of_body(&body, None), Some(ModelErrorKind::Server { .. })));
         assert!(matches!(of_body(&json!({ "error": "no" }), None), Some(ModelErrorKind::Malformed(_))));
         assert_eq!(of_body(&json!({ "error": null, "choices": [] }), None), None);
+        let minimax =
+            |code: i64| of_body(&json!({ "base_resp": { "status_code": code, "status_msg": "x" } }), None);
+        assert_eq!(minimax(0), None);
+        assert!(matches!(minimax(1004), Some(ModelErrorKind::Unauthorized(_))));
+        assert!(matches!(minimax(1008), Some(ModelErrorKind::NoCredit(_))));
     }
 }

@@ -10,7 +10,7 @@ use crate::case::{PatrolFlag, Severity};
 use crate::engine::NodeError;
 use crate::store::StoreError;
 use crate::store::export;
-use crate::store::patrol_state::{PatrolStore, SweepRecord};
+use crate::store::patrol_state::{Held, PatrolStore, SweepRecord};
 
 /// What a vote that is not clean deposits on its stream.
 const DEPOSIT: f64 = 0.4;
@@ -104,7 +104,10 @@ pub(super) fn record(deps: &PatrolDeps, key: &str, outcome: &Outcome<'_>) -> Res
         at_ms: deps.clock.now().as_millisecond(),
         versions: &deps.settings.versions,
         reviewed: outcome.scans.iter().map(|scan| scan.assignment.share()).collect(),
-        pending: pending.iter().map(|(row, turn)| (*row, turn.reason.clone())).collect(),
+        pending: pending
+            .iter()
+            .map(|(row, turn)| Held { row: *row, reason: turn.reason.clone(), waits: turn.waits })
+            .collect(),
         flagged,
         flags: &written,
         pheromones,

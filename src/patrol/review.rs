@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::sweep::PatrolDeps;
-use super::types::Lens;
+use super::types::{Lens, PendingTurn};
 use crate::case::{Category, Evidence, FlagVote, Severity, Turn};
 use crate::detect::place;
-use crate::id::VoteId;
-use crate::model::{ChatRequest, ModelError, structured};
+use crate::id::{RunId, VoteId};
+use crate::model::{Account, ChatRequest, ModelError, ModelErrorKind, Usage, Work, structured};
 use crate::{redact, text};
 
 /// How much of a long part the next segment repeats, in characters.
@@ -58,6 +58,15 @@ pub(super) struct Reviewer<'a> {
     pub prompt: &'a str,
     /// The stream's name.
     pub stream: &'a str,
+    /// The sweep, on whose account the calls go.
+    pub sweep: RunId,
+}
+
+impl Reviewer<'_> {
+    /// The role of its model: the lens may have one of its own.
+    fn model_role(&self) -> String {
+        format!("{}.{}", self.role, self.lens.as_str())
+    }
 }
 
 /// A turn on its way to a model: secrets masked already.
@@ -87,6 +96,8 @@ pub(super) struct MaskedTurn {
 struct MaskedPart {
     place: String,
     masked: String,
+    /// The text as it was, where models may see that.
+    original: Option<String>,
     /// For each mask: where it stands in the masked text, and where the secret stood in the original.
     masks: Vec<(Range<usize>, Range<usize>)>,
 }
@@ -108,7 +119,45 @@ impl MaskedPart {
             at = span.end;
         }
         masked.push_str(text::slice(body, at..body.len()));
-        Self { place: place(turn_part), masked, masks }
+        let original = (!deps.settings.redact).then(|| body.clone());
+        Self { place: place(turn_part), masked, original, masks }
+    }
+
+    /// The text as a model sees it.
+    fn sent(&self) -> &str {
+        self.original.as_deref().unwrap_or(&self.masked)
+    }
+
+    /// Where a quote stood in the original, and how it may be shown. The model saw control characters as escapes; a quote
+    /// with one is found in that form, and stands for the whole part.
+    fn find(&self, quote: &str) -> Option<(Range<usize>, String)> {
+        if let Some(at) = self.masked.find(quote) {
+            return Some((self.original(at..at + quote.len()), quote.to_owned()));
+        }
+        if let Some((original, at)) =
+            self.original.as_deref().and_then(|text| Some((text, text.find(quote)?)))
+        {
+            return Some(self.covered(original, at..at + quote.len()));
+        }
+        let whole = || self.original(0..self.masked.len());
+        crate::prompt::shown(&self.masked).contains(quote).then(|| (whole(), quote.to_owned()))
+    }
+
+    /// A range of the original, widened so that no secret is cut, and its text with every secret masked.
+    fn covered(&self, original: &str, mut range: Range<usize>) -> (Range<usize>, String) {
+        let mut out = String::new();
+        let mut at = range.start;
+        for (masked, secret) in &self.masks {
+            if secret.start < range.end && secret.end > range.start {
+                out.push_str(text::slice(original, at..secret.start.max(at)));
+                out.push_str(text::slice(&self.masked, masked.clone()));
+                at = secret.end;
+                range.start = range.start.min(secret.start);
+            }
+        }
+        range.end = range.end.max(at);
+        out.push_str(text::slice(original, at..range.end));
+        (range, out)
     }
 
     /// Where a range of the masked text stood in the original. A mask that it touches only in part counts whole.
@@ -149,20 +198,15 @@ impl MaskedTurn {
         }
     }
 
-    /// The first place where a quote stands: part, and start and end in the original text.
-    fn find(&self, quote: &str) -> Option<(usize, Range<usize>)> {
+    /// The first place where a quote stands: part, start and end in the original text, and the quote as it may be shown.
+    fn find(&self, quote: &str) -> Option<(usize, Range<usize>, String)> {
         let quote = quote.trim();
         if quote.chars().count() < 3 {
             return None;
         }
         self.parts.iter().enumerate().find_map(|(index, part)| {
-            if let Some(at) = part.masked.find(quote) {
-                return Some((index, part.original(at..at + quote.len())));
-            }
-            // The model saw control characters as escapes; a quote with one is found in that form, and stands for
-            // the whole part.
-            let whole = part.original(0..part.masked.len());
-            crate::prompt::shown(&part.masked).contains(quote).then_some((index, whole))
+            let (span, shown) = part.find(quote)?;
+            Some((index, span, shown))
         })
     }
 }
@@ -178,7 +222,7 @@ fn windows(turns: &[MaskedTurn], limit: usize) -> Vec<Window> {
     let mut used = 0;
     for (index, turn) in turns.iter().enumerate() {
         for part in &turn.parts {
-            for segment in segments(&part.masked, limit / 2) {
+            for segment in segments(part.sent(), limit / 2) {
                 let line = format!("[{}] {segment}", part.place);
                 let size = line.chars().count();
                 if used + size > limit && !current.is_empty() {
@@ -220,16 +264,50 @@ fn segments(body: &str, limit: usize) -> Vec<&str> {
 pub(super) struct Sightings {
     /// For each turn by index: the votes that are not clean, each with its evidence.
     pub votes: Vec<(usize, FlagVote, Evidence)>,
-    /// Indices of turns whose question could not be asked or whose answer could not be read, with the reason and
-    /// whether an outside service is to blame.
-    pub failed: Vec<(usize, String, bool)>,
+    /// Indices of turns whose question could not be asked or whose answer could not be read, with the reason.
+    pub failed: Vec<(usize, Unanswered)>,
+    /// What the calls cost.
+    pub usage: Usage,
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Debug)]
+pub(super) struct Unanswered {
+    /// The reason, bounded and plain.
+    pub reason: String,
+    /// Whether an outside service is to blame.
+    pub outside: bool,
+    /// Whether no call was made: the turn only waits.
+    pub waits: bool,
+}
+
+impl Unanswered {
+    fn of(error: &ModelError) -> Self {
+        use ModelErrorKind as Kind;
+        Self {
+            reason: text::bounded(&text::plain(&error.to_string()), 300),
+            // What the model made of the question is the answer's fault, and a budget is nobody's.
+            outside: !matches!(error.class(), "malformed" | "refused" | "budget"),
+            waits: matches!(error.kind, Kind::OverBudget(_) | Kind::Ledger(_) | Kind::CircuitOpen { .. }),
+        }
+    }
+
+    /// What says nothing of an outside service.
+    fn ours(reason: String) -> Self {
+        Self { reason, outside: false, waits: false }
+    }
+
+    /// The turn as it is left.
+    pub(super) fn pending(self, turn_row: i64) -> PendingTurn {
+        PendingTurn { turn_row, reason: self.reason, outside: self.outside, waits: self.waits }
+    }
 }
 
 /// Asks a model about turns.
 pub(super) async fn review(deps: &PatrolDeps, reviewer: &Reviewer<'_>, turns: &[MaskedTurn]) -> Sightings {
     let mut sightings = Sightings::default();
     for window in windows(turns, deps.settings.window_chars) {
-        match ask(deps, reviewer, turns, &window).await {
+        match ask(deps, reviewer, turns, &window, &mut sightings.usage).await {
             Ok((answer, model)) => {
                 for incident in answer.incidents {
                     if let Some(vote) = count(deps, reviewer, turns, &window, &incident, &model) {
@@ -246,12 +324,12 @@ pub(super) async fn review(deps: &PatrolDeps, reviewer: &Reviewer<'_>, turns: &[
                     }
                 }
             }
-            Err((reason, outside)) => {
+            Err(unanswered) => {
                 let mut indices: Vec<usize> = window.iter().map(|(index, _)| *index).collect();
                 indices.dedup();
                 for index in indices {
                     if !sightings.failed.iter().any(|(other, ..)| *other == index) {
-                        sightings.failed.push((index, reason.clone(), outside));
+                        sightings.failed.push((index, unanswered.clone()));
                     }
                 }
             }
@@ -265,7 +343,8 @@ async fn ask(
     reviewer: &Reviewer<'_>,
     turns: &[MaskedTurn],
     window: &Window,
-) -> Result<(ReviewAnswer, String), (String, bool)> {
+    usage: &mut Usage,
+) -> Result<(ReviewAnswer, String), Unanswered> {
     // Text in a log cannot forge the head of a turn: it does not know this call's mark.
     let mark = Uuid::now_v7().simple().to_string().split_off(24);
     let mut log = String::new();
@@ -298,23 +377,27 @@ async fn ask(
     vars.insert("stream".into(), json!(text::plain(reviewer.stream)));
     vars.insert("hints".into(), json!(hints));
     vars.insert("log".into(), json!(log));
-    let rendered = deps.prompts.render(reviewer.prompt, &vars).map_err(|error| (error.to_string(), false))?;
+    let rendered = deps.prompts.render(reviewer.prompt, &vars);
+    let rendered = rendered.map_err(|error| Unanswered::ours(error.to_string()))?;
     let mut request = ChatRequest::new(rendered.system, rendered.user);
     request.max_tokens = Some(deps.settings.max_tokens);
-    let model = deps
-        .models
-        .get(reviewer.role)
-        .ok_or_else(|| (format!("no model is configured for the role `{}`", reviewer.role), true))?;
-    let answer = structured::<ReviewAnswer>(model.as_ref(), request).await.map_err(|error| {
-        let outside = is_outside(&error);
-        (text::bounded(&text::plain(&error.to_string()), 300), outside)
+    request.nonce = rendered.nonce;
+    request.random = vec![mark];
+    request.account = Some(Account { work: Work::Sweep, id: reviewer.sweep.to_string() });
+    let model = deps.models.get(&reviewer.model_role()).ok_or_else(|| Unanswered {
+        outside: true,
+        ..Unanswered::ours(format!("no model is configured for the role `{}`", reviewer.role))
     })?;
-    Ok((answer.value, answer.model))
-}
-
-/// Whether an error is the service's, not the answer's.
-fn is_outside(error: &ModelError) -> bool {
-    !matches!(error.class(), "malformed" | "refused")
+    match structured::<ReviewAnswer>(model.as_ref(), request).await {
+        Ok(answer) => {
+            *usage += answer.usage;
+            Ok((answer.value, answer.model))
+        }
+        Err(error) => {
+            *usage += error.usage;
+            Err(Unanswered::of(&error))
+        }
+    }
 }
 
 /// Turns an incident into a vote, if it counts: its turn was asked about, it is sure enough, and its quote is found.
@@ -332,7 +415,7 @@ fn count(
     if incident.severity == Severity::Clean || incident.confidence < deps.settings.confidence_threshold {
         return None;
     }
-    let (part, span) = turn.find(&incident.quote)?;
+    let (part, span, quote) = turn.find(&incident.quote)?;
     let confidence = incident.confidence.clamp(0.0, 1.0);
     let observation =
         text::bounded(&text::plain(&deps.detectors.redact(&incident.observation)), OBSERVATION_CHARS);
@@ -343,7 +426,7 @@ fn count(
         place,
         start: span.start,
         end: span.end,
-        quote: text::bounded(&text::plain(incident.quote.trim()), 240),
+        quote: text::bounded(&text::plain(&quote), 240),
         rule: format!("lens.{}", reviewer.lens.as_str()),
         title: String::new(),
         label: incident.category.as_str().to_owned(),
@@ -398,6 +481,7 @@ mod tests {
         let part = MaskedPart {
             place: String::new(),
             masked: "key [t #1] then [u #2] end".into(),
+            original: None,
             masks: vec![(4..10, 4..24), (16..22, 30..33)],
         };
         for (masked, original) in [

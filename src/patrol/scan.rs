@@ -10,7 +10,7 @@ use super::types::{Assignment, Contest, PendingTurn, StreamScan, TurnVerdict};
 use super::votes::detector_votes;
 use crate::case::{Category, Evidence, Finding, FlagVote, Severity, Turn};
 use crate::detect::evidence;
-use crate::engine::{NodeError, blocking};
+use crate::engine::{Ctx, NodeError, blocking};
 use crate::id::VoteId;
 use crate::logs::Loader;
 use crate::store::patrol_state::StoredTurn;
@@ -35,6 +35,7 @@ struct Sifted {
 /// Where the store cannot be read; what happens to single turns is part of the answer.
 pub(super) async fn scan(
     deps: &SharedDeps,
+    ctx: &Ctx,
     assignment: Assignment,
     prompt: &str,
     role: &str,
@@ -55,12 +56,14 @@ pub(super) async fn scan(
             role,
             prompt,
             stream: &assignment.stream,
+            sweep: ctx.run(),
         };
         let sightings = review(deps, &reviewer, &masked).await;
-        for (index, reason, outside) in sightings.failed {
+        ctx.spend(sightings.usage.tokens(), sightings.usage.micro_usd);
+        for (index, unanswered) in sightings.failed {
             if let Some(turn) = masked.get(index) {
                 reviewed = reviewed.saturating_sub(1);
-                pending.push(PendingTurn { turn_row: turn.row, reason, outside });
+                pending.push(unanswered.pending(turn.row));
             }
         }
         for (index, vote, item) in sightings.votes {
@@ -129,7 +132,7 @@ fn sift(deps: &PatrolDeps, share: &Assignment, with_model: bool) -> Result<Sifte
 }
 
 fn pending(turn_row: i64, reason: &str) -> PendingTurn {
-    PendingTurn { turn_row, reason: text::bounded(&text::plain(reason), 300), outside: false }
+    PendingTurn { turn_row, reason: text::bounded(&text::plain(reason), 300), outside: false, waits: false }
 }
 
 fn look(
@@ -201,6 +204,7 @@ fn bounded(evidence: Vec<Evidence>) -> Vec<Evidence> {
 /// Where the store cannot be read.
 pub(super) async fn contest(
     deps: &SharedDeps,
+    ctx: &Ctx,
     contest: Contest,
     prompt: &str,
     role: &str,
@@ -211,11 +215,18 @@ pub(super) async fn contest(
         Ok((turn, masked)) => (turn, [masked]),
         Err(pending) => return Ok(Err(pending)),
     };
-    let reviewer =
-        Reviewer { agent: &contest.agent, lens: contest.lens, role, prompt, stream: &contest.stream };
+    let reviewer = Reviewer {
+        agent: &contest.agent,
+        lens: contest.lens,
+        role,
+        prompt,
+        stream: &contest.stream,
+        sweep: ctx.run(),
+    };
     let sightings = review(deps, &reviewer, &masked).await;
-    if let Some((_, reason, outside)) = sightings.failed.into_iter().next() {
-        return Ok(Err(PendingTurn { turn_row: contest.turn_row, reason, outside }));
+    ctx.spend(sightings.usage.tokens(), sightings.usage.micro_usd);
+    if let Some((_, unanswered)) = sightings.failed.into_iter().next() {
+        return Ok(Err(unanswered.pending(contest.turn_row)));
     }
     let (mut votes, mut evidence) = (Vec::new(), Vec::new());
     for (_, vote, item) in sightings.votes {

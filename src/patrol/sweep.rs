@@ -22,6 +22,8 @@ pub struct PatrolSettings {
     pub max_attempts: u32,
     /// Most characters of log text in one question to a model.
     pub window_chars: usize,
+    /// Whether what the detectors call sensitive is masked before a model sees it.
+    pub redact: bool,
     /// What the record of cleared turns names.
     pub versions: Versions,
 }

@@ -52,10 +52,16 @@ pub fn register(registry: &mut Registry, deps: &SharedDeps) {
         },
     );
     let with = Arc::clone(deps);
-    registry.task("patrol.scan", "Detectors on every turn of a share, then a model", move |_: Ctx, input: ScanIn| {
-        let deps = Arc::clone(&with);
-        async move { Ok(ScanOut { scans: scan(&deps, input.assignment, &input.prompt, &input.role).await? }) }
-    });
+    registry.task(
+        "patrol.scan",
+        "Detectors on every turn of a share, then a model",
+        move |ctx: Ctx, input: ScanIn| {
+            let deps = Arc::clone(&with);
+            async move {
+                Ok(ScanOut { scans: scan(&deps, &ctx, input.assignment, &input.prompt, &input.role).await? })
+            }
+        },
+    );
     let with = Arc::clone(deps);
     registry.task(
         "patrol.weigh",
@@ -73,15 +79,19 @@ pub fn register(registry: &mut Registry, deps: &SharedDeps) {
         },
     );
     let with = Arc::clone(deps);
-    registry.task("patrol.contest", "A further agent's look at one turn", move |_: Ctx, input: ContestIn| {
-        let deps = Arc::clone(&with);
-        async move {
-            Ok(match contest(&deps, input.contest, &input.prompt, &input.role).await? {
-                Ok(verdict) => ContestOut { second: vec![verdict], unsettled: Vec::new() },
-                Err(pending) => ContestOut { second: Vec::new(), unsettled: vec![pending] },
-            })
-        }
-    });
+    registry.task(
+        "patrol.contest",
+        "A further agent's look at one turn",
+        move |ctx: Ctx, input: ContestIn| {
+            let deps = Arc::clone(&with);
+            async move {
+                Ok(match contest(&deps, &ctx, input.contest, &input.prompt, &input.role).await? {
+                    Ok(verdict) => ContestOut { second: vec![verdict], unsettled: Vec::new() },
+                    Err(pending) => ContestOut { second: Vec::new(), unsettled: vec![pending] },
+                })
+            }
+        },
+    );
     let with = Arc::clone(deps);
     registry.task("patrol.adjudicate", "Counts the votes", move |_: Ctx, input: AdjudicateIn| {
         let deps = Arc::clone(&with);

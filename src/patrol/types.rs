@@ -114,6 +114,9 @@ pub struct PendingTurn {
     pub reason: String,
     /// Whether an outside service is to blame, not the log.
     pub outside: bool,
+    /// Whether it only waits: the model was not asked because a budget is spent. This is no failed attempt.
+    #[serde(default)]
+    pub waits: bool,
 }
 
 /// A further agent's look at a turn that is in doubt.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::advice;
-use super::types::{CaseDraft, ContextWindow};
+use super::types::{CaseDraft, ContextWindow, Problem};
 use crate::case::{Category, Evidence, PatrolFlag, Severity};
 use crate::text;
 
@@ -11,7 +11,7 @@ use crate::text;
 const LISTED: usize = 12;
 
 /// Drafts a case from a flag alone.
-pub(super) fn draft(flag: &PatrolFlag, context: &ContextWindow) -> CaseDraft {
+pub(super) fn draft(flag: &PatrolFlag, context: &ContextWindow, problem: Option<&Problem>) -> CaseDraft {
     let category = classify(flag);
     let mut facts = String::new();
     let mut listed = 0;
@@ -42,6 +42,10 @@ pub(super) fn draft(flag: &PatrolFlag, context: &ContextWindow) -> CaseDraft {
     let mut caveats = vec![String::from(
         "Decided by rules only: no model has read the conversation, so intent and context were not judged.",
     )];
+    if let Some(problem) = problem {
+        let why = text::bounded(&text::plain(&problem.message), 300);
+        caveats.push(format!("The model was not asked, or not to the end: {why}."));
+    }
     caveats.extend(context.missing.iter().map(|missing| format!("Could not be read: {missing}.")));
     CaseDraft {
         crime_classification: category,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::station::PoliceDeps;
-use super::types::{CaseDraft, ContextWindow, LeadAnswer};
+use super::types::{CaseDraft, ContextWindow, LeadAnswer, Problem};
 use super::{advice, context, report, rules, verify};
 use crate::case::{CaseFile, PatrolFlag};
 use crate::engine::{Ctx, NodeError, Registry, blocking};
@@ -17,6 +17,7 @@ pub fn register(registry: &mut Registry, deps: &Arc<PoliceDeps>) {
     registry.type_of::<PatrolFlag>();
     registry.type_of::<ContextWindow>();
     registry.type_of::<LeadAnswer>();
+    registry.type_of::<Problem>();
     registry.type_of::<CaseDraft>();
     registry.type_of::<CaseFile>();
 
@@ -47,8 +48,8 @@ pub fn register(registry: &mut Registry, deps: &Arc<PoliceDeps>) {
     registry.task(
         "police.rule_report",
         "A draft from what the detectors found",
-        move |_: Ctx, input: FlagIn| async move {
-            Ok(DraftOut { draft: rules::draft(&input.flag, &input.context) })
+        move |_: Ctx, input: RuleIn| async move {
+            Ok(DraftOut { draft: rules::draft(&input.flag, &input.context, input.problem.as_ref()) })
         },
     );
     let with = Arc::clone(deps);
@@ -139,9 +140,11 @@ struct ExpandOut {
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
-struct FlagIn {
+struct RuleIn {
     flag: PatrolFlag,
     context: ContextWindow,
+    /// Why the model was not asked, or not to the end.
+    problem: Option<Problem>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -34,6 +34,21 @@ pub struct ContextTurn {
     pub flagged: bool,
 }
 
+/// Why the model gave no verdict, as an error arm of the graph writes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(super) struct Problem {
+    /// The node that failed.
+    pub node: String,
+    /// The item it worked on, where it fans out.
+    pub item: Option<serde_json::Value>,
+    /// The engine's class of the failure.
+    pub class: String,
+    /// What happened.
+    pub message: String,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
 /// What the investigator model answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LeadAnswer {

@@ -50,6 +50,8 @@ pub struct Rendered {
     pub system: String,
     /// The user message.
     pub user: String,
+    /// The random word in the marks around its data; none where it marks none.
+    pub nonce: Option<String>,
 }
 
 /// All prompts by name.
@@ -227,7 +229,9 @@ impl Prompts {
             done.map_err(|error| fault(&error))?;
             Ok(out.into_text())
         };
-        Ok(Rendered { system: render("system", &prompt.system)?, user: render("user", &prompt.user)? })
+        let (system, user) = (render("system", &prompt.system)?, render("user", &prompt.user)?);
+        let marks = user.contains(nonce) || system.contains(nonce);
+        Ok(Rendered { system, user, nonce: marks.then(|| nonce.to_owned()) })
     }
 }
 

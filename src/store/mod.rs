@@ -5,7 +5,8 @@
 //! processes on one file wait for each other instead of failing.
 //!
 //! Start reading at [`sqlite::open`]. `checkpoints.rs` keeps the logs of graph runs, `patrol_state.rs` what patrol has
-//! read, reviewed and flagged, `police.rs` the escalation queue and the case files; `export.rs` writes files from them.
+//! read, reviewed and flagged, `police.rs` the escalation queue and the case files, `usage.rs` what models cost; `export.rs`
+//! writes files from them.
 
 mod checkpoints;
 pub mod export;
@@ -13,6 +14,7 @@ pub mod patrol_state;
 pub mod police;
 mod repository;
 pub mod sqlite;
+pub mod usage;
 
 pub use checkpoints::SqliteCheckpointer;
 pub use sqlite::{Change, Migration, StoreError, StoreErrorKind};

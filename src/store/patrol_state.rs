@@ -24,7 +24,7 @@ pub use self::counts::TurnCounts;
 pub use self::flags::FlagRow;
 pub use self::ingest::Ingest;
 use self::schema::MIGRATIONS;
-pub use self::sweep::SweepRecord;
+pub use self::sweep::{Held, SweepRecord};
 pub use self::turns::{Due, Share, StoredTurn, StreamRow, TurnStatus};
 use super::StoreError;
 use super::repository::Repository;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::engine::{Ctx, ErrorClass, NodeError, PromptCall, PromptRunner, PromptTexts};
 use crate::model::{
-    ChatRequest, ModelError, Models, OutputSchema, Retry, TokenSink, Usage, structured_value,
+    Account, ChatRequest, ModelError, Models, OutputSchema, Retry, TokenSink, Usage, Work, structured_value,
 };
 use crate::prompt::Prompts;
 use crate::text;
@@ -56,6 +56,8 @@ impl ModelPrompts {
         request.max_tokens = self.max_tokens.get(&call.role).copied();
         request.output = Some(OutputSchema { name: call.output.clone(), schema: schema.clone() });
         request.on_token = sink(ctx);
+        request.nonce = rendered.nonce;
+        request.account = Some(Account { work: work_of(ctx.graph()), id: ctx.run().to_string() });
         // What a call cost counts, also where its answer is none.
         match structured_value(model.as_ref(), request, schema).await {
             Ok(answer) => {
@@ -83,9 +85,18 @@ fn sink(ctx: &Ctx) -> Option<TokenSink> {
     Some(TokenSink::new(move |piece| ctx.token(piece)))
 }
 
-/// Counts a call against the budgets of its run. What tokens cost is not known here yet.
+/// Counts a call against the budgets of its run.
 fn spend(ctx: &Ctx, usage: Usage) {
-    ctx.spend(usage.input_tokens.saturating_add(usage.output_tokens), 0);
+    ctx.spend(usage.tokens(), usage.micro_usd);
+}
+
+/// What kind of work the runs of a graph are.
+fn work_of(graph: &str) -> Work {
+    match graph {
+        "patrol" => Work::Sweep,
+        "investigate" => Work::Investigation,
+        _ => Work::Run,
+    }
 }
 
 /// A model's error as the engine takes it.
@@ -160,7 +171,7 @@ mod tests {
                 sink.say("{\"n\":");
                 sink.say("7}");
             }
-            let usage = Usage { input_tokens: 5, output_tokens: 2 };
+            let usage = Usage { input_tokens: 5, output_tokens: 2, ..Usage::default() };
             let (text, model) = ("{\"n\":7}".to_owned(), "m".to_owned());
             Box::pin(std::future::ready(Ok(ChatAnswer {
                 text,

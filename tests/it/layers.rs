@@ -16,10 +16,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("graph", &["text"]),
     ("engine", &["clock", "graph", "id"]),
     ("prompt", &["graph", "text"]),
-    ("model", &["text"]),
+    ("model", &["clock", "redact", "text"]),
     ("openclaw", &[]),
     ("logs", &["case", "clock", "id", "openclaw"]),
-    ("store", &["case", "clock", "engine", "graph", "id", "logs", "text"]),
+    ("store", &["case", "clock", "engine", "graph", "id", "logs", "model", "text"]),
     ("workflow", &["clock", "engine", "graph", "id", "model", "prompt", "text"]),
     (
         "patrol",

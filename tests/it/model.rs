@@ -8,7 +8,8 @@ use secrecy::SecretString;
 use sentrix::clock;
 use sentrix::model::{
     Backoff, ChatModel, ChatRequest, Client, Dialect, Finish, Message, ModelError, ModelErrorKind as Kind,
-    ModelSettings, Models, OutputSchema, Speaker, Timeouts, Usage, provider, structured, structured_value,
+    ModelSettings, Models, OutputSchema, RoleSettings, Speaker, Surroundings, Timeouts, Usage, provider,
+    structured, structured_value,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,14 +17,16 @@ use serde_json::{Value, json};
 use crate::model_server::{ModelServer, Recorded, Reply};
 
 pub(crate) const KEY: &str = "sk-test-0123456789abcdefghij";
-pub(crate) const BOTH: [Dialect; 2] = [Dialect::OpenAi, Dialect::Anthropic];
-pub(crate) const ONE_CALL: Usage = Usage { input_tokens: 11, output_tokens: 7 };
+pub(crate) const ALL: [Dialect; 3] = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini];
+pub(crate) const ONE_CALL: Usage =
+    Usage { input_tokens: 11, cached_input_tokens: 0, output_tokens: 7, micro_usd: 0 };
 
 pub(crate) fn settings(dialect: Dialect, url: &str) -> ModelSettings {
     let key = Some(SecretString::from(KEY));
     let (id, model) = match dialect {
         Dialect::OpenAi => ("openai", "gpt-test"),
         Dialect::Anthropic => ("anthropic", "claude-test"),
+        Dialect::Gemini => ("google", "gemini-test"),
     };
     let settings = ModelSettings::of(provider(id).unwrap(), "patrol", model, key);
     ModelSettings {
@@ -34,6 +37,11 @@ pub(crate) fn settings(dialect: Dialect, url: &str) -> ModelSettings {
         max_answer_bytes: 1 << 20,
         ..settings
     }
+}
+
+/// A role with this model alone.
+pub(crate) fn alone(settings: ModelSettings) -> RoleSettings {
+    RoleSettings { role: settings.role.clone(), chain: vec![settings] }
 }
 
 pub(crate) fn client(dialect: Dialect, server: &ModelServer) -> Client {
@@ -71,7 +79,7 @@ pub(crate) fn good() -> Value {
 
 #[tokio::test]
 async fn requests_are_what_the_providers_document() {
-    for (dialect, label) in [(Dialect::OpenAi, "openai"), (Dialect::Anthropic, "anthropic")] {
+    for (dialect, label) in ALL.into_iter().zip(["openai", "anthropic", "gemini"]) {
         let server = ModelServer::playing([Reply::Text("hi".into()), Reply::Answer(good())]);
         let model = client(dialect, &server);
         let mut request = hello();
@@ -90,13 +98,18 @@ async fn requests_are_what_the_providers_document() {
 
 #[tokio::test]
 async fn the_key_goes_into_its_header_and_nowhere_else() {
-    for dialect in BOTH {
+    for dialect in ALL {
         let server = ModelServer::playing([Reply::Text("hi".into())]);
         client(dialect, &server).complete(hello()).await.unwrap();
         let request = server.requests().remove(0);
         let holding: Vec<&str> =
             request.headers.iter().filter(|(_, v)| v.contains(KEY)).map(|(name, _)| name.as_str()).collect();
-        assert_eq!(holding, [if dialect == Dialect::OpenAi { "authorization" } else { "x-api-key" }]);
+        let header = match dialect {
+            Dialect::OpenAi => "authorization",
+            Dialect::Anthropic => "x-api-key",
+            Dialect::Gemini => "x-goog-api-key",
+        };
+        assert_eq!(holding, [header]);
         assert!(!request.path.contains(KEY) && !request.body.to_string().contains(KEY));
         assert!(request.headers["user-agent"].starts_with("sentrix/"));
     }
@@ -153,7 +166,7 @@ async fn every_failure_has_its_kind_and_its_number_of_attempts() {
             "permanent",
         ),
     ];
-    for dialect in BOTH {
+    for dialect in ALL {
         for (reply, kind, attempts, class) in &table {
             let played = reply.clone();
             let server = ModelServer::answering(move |_| played.clone());
@@ -175,7 +188,7 @@ async fn every_failure_has_its_kind_and_its_number_of_attempts() {
 
 #[tokio::test]
 async fn a_call_outlives_failures_that_pass() {
-    for dialect in BOTH {
+    for dialect in ALL {
         let good = Reply::Trickle(5, Duration::ZERO, Box::new(Reply::Text("here".into())));
         let server = ModelServer::playing([Reply::error(500, "", ""), Reply::Reset, good]);
         let answer = client(dialect, &server).complete(hello()).await.unwrap();
@@ -249,7 +262,8 @@ async fn without_a_key_nothing_is_sent() {
     let server = ModelServer::playing([]);
     let mut without = settings(Dialect::Anthropic, &server.url());
     without.api_key = None;
-    let models = Models::from_settings([without, settings(Dialect::OpenAi, "nonsense")]);
+    let roles = vec![alone(without), alone(settings(Dialect::OpenAi, "nonsense"))];
+    let models = Models::build(roles, &Surroundings::default());
     let model = models.get("patrol").unwrap();
     assert!(!models.ready("patrol"));
     assert_eq!(name(&model.complete(hello()).await.unwrap_err()), "BadUrl", "the later one of a role wins");
@@ -284,7 +298,7 @@ async fn keys_never_show() {
     // and that may be another test's.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let guard = tracing::subscriber::set_default(subscriber);
-    for dialect in BOTH {
+    for dialect in ALL {
         let echo = format!("Incorrect API key provided: {KEY}, or was it sk-test-01*****hij. Bearer {KEY}");
         let server = ModelServer::playing([
             Reply::error(500, "", &echo),
@@ -293,14 +307,15 @@ async fn keys_never_show() {
             Reply::Refusal(format!("no {KEY}")),
             Reply::Text("hi".into()),
         ]);
-        let model: Arc<dyn ChatModel> = Arc::new(client(dialect, &server));
+        // A refusal stands for a while, so each question has a client of its own.
+        let model = || client(dialect, &server);
         let mut shown =
-            vec![format!("{model:?} {:#?} {:?}", settings(dialect, &server.url()), model.context())];
+            vec![format!("{:?} {:#?} {:?}", model(), settings(dialect, &server.url()), model().context())];
         for _ in 0..3 {
-            let error = model.complete(hello()).await.unwrap_err();
+            let error = model().complete(hello()).await.unwrap_err();
             shown.push(format!("{error} {error:?} {error:#?}"));
         }
-        shown.push(format!("{:?}", model.complete(hello()).await.unwrap()));
+        shown.push(format!("{:?}", model().complete(hello()).await.unwrap()));
         let shown = shown.concat();
         for secret in [KEY, "sk-test", "0123456789", "*****hij"] {
             assert!(!shown.contains(secret), "{shown}");
@@ -343,7 +358,7 @@ impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
 #[tokio::test]
 async fn answers_of_a_shape_are_read_however_they_are_wrapped() {
     let text = good().to_string();
-    for dialect in BOTH {
+    for dialect in ALL {
         for reply in [
             Reply::Answer(good()),
             Reply::Text(text.clone()),
@@ -369,12 +384,15 @@ fn wrapped(dialect: Dialect, text: &str) -> String {
     match dialect {
         Dialect::OpenAi => json!({ "choices": [{ "message": { "content": text } }] }).to_string(),
         Dialect::Anthropic => json!({ "content": [{ "type": "text", "text": text }] }).to_string(),
+        Dialect::Gemini => {
+            json!({ "candidates": [{ "content": { "parts": [{ "text": text }] } }] }).to_string()
+        }
     }
 }
 
 #[tokio::test]
 async fn a_wrong_answer_is_sent_back_once_with_what_is_wrong() {
-    for dialect in BOTH {
+    for dialect in ALL {
         let server = ModelServer::playing([
             Reply::Answer(json!({ "severity": "CRITICAL", "confidence": 95 })),
             Reply::Answer(good()),
@@ -384,7 +402,7 @@ async fn a_wrong_answer_is_sent_back_once_with_what_is_wrong() {
         assert_eq!(answer.usage, ONE_CALL + ONE_CALL);
         assert_eq!(answer.model, "scripted-1");
         let second = server.requests().remove(1);
-        assert_eq!(second.schema_name(), Some("Verdict"));
+        assert_eq!(second.schema().unwrap()["properties"]["confidence"]["type"], "number");
         let texts = second.texts();
         assert_eq!(texts.len(), 3);
         assert_eq!(serde_json::from_str::<Value>(&texts[1]).unwrap()["severity"], "CRITICAL");
@@ -407,7 +425,7 @@ async fn an_answer_that_stays_wrong_is_malformed() {
         Reply::Raw("application/json", "{".into()),
         Reply::Raw("text/html", "<html>".into()),
     ];
-    for dialect in BOTH {
+    for dialect in ALL {
         for reply in &wrong {
             let played = reply.clone();
             let server = ModelServer::answering(move |_| played.clone());
@@ -424,7 +442,7 @@ async fn an_answer_that_stays_wrong_is_malformed() {
 
 #[tokio::test]
 async fn what_no_repair_can_mend_is_not_repaired() {
-    for dialect in BOTH {
+    for dialect in ALL {
         for (reply, kind) in [
             (Reply::Refusal("no".into()), "Refused"),
             (Reply::Truncated("{".into()), "Truncated"),
@@ -444,14 +462,14 @@ async fn what_no_repair_can_mend_is_not_repaired() {
 async fn a_schema_without_types_of_ours_works_too() {
     let schema =
         json!({ "title": "word list", "type": "array", "items": { "type": "string" }, "maxItems": 2 });
-    for dialect in BOTH {
+    for dialect in ALL {
         let server = ModelServer::playing([
             Reply::Answer(json!({ "answer": ["a", "b", "c"] })),
             Reply::Answer(json!({ "answer": ["a", "b"] })),
         ]);
         let answer = structured_value(&client(dialect, &server), hello(), &schema).await.unwrap();
         assert_eq!((answer.value, answer.repaired), (json!(["a", "b"]), true));
-        assert_eq!(server.requests()[0].schema_name(), Some("word_list"));
+        assert_eq!(server.requests()[0].schema().unwrap()["required"], json!(["answer"]));
     }
     let server = ModelServer::playing([]);
     let mut named = hello();
@@ -465,7 +483,8 @@ async fn a_schema_without_types_of_ours_works_too() {
 #[tokio::test]
 async fn many_calls_at_once_are_answered_each() {
     let server = ModelServer::answering(|request| Reply::Text(format!("you said {}", request.prompt())));
-    let models = Models::from_settings([settings(Dialect::OpenAi, &server.url())]);
+    let models =
+        Models::build(vec![alone(settings(Dialect::OpenAi, &server.url()))], &Surroundings::default());
     let model = models.get("patrol").unwrap();
     let calls = (0..200).map(|n| model.complete(ChatRequest::new("", format!("{n}"))));
     let answers = futures_util::future::join_all(calls).await;

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sentrix::model::{ChatModel, ChatRequest, Client, Dialect, Models, TokenSink, Usage};
+use sentrix::model::{ChatModel, ChatRequest, Client, Dialect, Mask, Models, Surroundings, TokenSink, Usage};
 use serde_json::{Value, json};
 
-use crate::model::{BOTH, KEY, ONE_CALL, client, good, hello, name, settings};
+use crate::model::{ALL, KEY, ONE_CALL, alone, client, good, hello, name, settings};
 use crate::model_server::{ModelServer, Reply};
 
 /// What a sink was given.
@@ -53,7 +53,7 @@ async fn a_streamed_answer_is_the_answer_that_comes_whole() {
         Reply::error(401, "invalid_api_key", "Incorrect API key"),
         Reply::error(429, "rate_limit", "slow down"),
     ];
-    for dialect in BOTH {
+    for dialect in ALL {
         for reply in &replies {
             for wrapped in [None, Some(3), Some(50), Some(1_000)] {
                 let played = match wrapped {
@@ -62,9 +62,8 @@ async fn a_streamed_answer_is_the_answer_that_comes_whole() {
                 };
                 let server = ModelServer::answering(move |_| played.clone());
                 let heard = Heard::default();
-                let model = client(dialect, &server);
-                let whole = model.complete(shaped(hello())).await;
-                let streamed = model.complete(shaped(listening(&heard))).await;
+                let whole = client(dialect, &server).complete(shaped(hello())).await;
+                let streamed = client(dialect, &server).complete(shaped(listening(&heard))).await;
                 let row = format!("{dialect:?} {reply:?} in {wrapped:?}");
                 match (whole, streamed) {
                     (Ok(whole), Ok(streamed)) => {
@@ -92,7 +91,7 @@ async fn a_streamed_answer_is_the_answer_that_comes_whole() {
 #[tokio::test]
 async fn a_stream_is_asked_for_only_where_somebody_listens() {
     let server = ModelServer::answering(|_| Reply::Text("hi".into()));
-    for dialect in BOTH {
+    for dialect in ALL {
         let model = client(dialect, &server);
         model.complete(listening(&Heard::default())).await.unwrap();
         model.complete(hello()).await.unwrap();
@@ -106,7 +105,21 @@ async fn a_stream_is_asked_for_only_where_somebody_listens() {
         .collect();
     let (yes, usage, no) = (json!(true), json!({ "include_usage": true }), Value::Null);
     let (stream, whole) = ("text/event-stream", "application/json");
-    assert_eq!(asked, [(&yes, &usage, stream), (&no, &no, whole), (&yes, &no, stream), (&no, &no, whole)]);
+    assert_eq!(
+        asked,
+        [
+            (&yes, &usage, stream),
+            (&no, &no, whole),
+            (&yes, &no, stream),
+            (&no, &no, whole),
+            (&no, &no, stream),
+            (&no, &no, whole)
+        ]
+    );
+    assert!(
+        sent[4].path.ends_with(":streamGenerateContent?alt=sse")
+            && sent[5].path.ends_with(":generateContent")
+    );
 }
 
 /// A stream of these events, without an end of its own.
@@ -118,6 +131,7 @@ fn events(dialect: Dialect, events: &[&str]) -> String {
             r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
             r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hel"}}"#,
         ],
+        Dialect::Gemini => vec![r#"{"candidates":[{"content":{"parts":[{"text":"Hel"}]}}]}"#],
     };
     let events: Vec<&str> = begun.into_iter().chain(events.iter().copied()).collect();
     format!("data: {}\n\n", events.join("\n\ndata: "))
@@ -128,12 +142,15 @@ fn done(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::OpenAi => r#"{"choices":[{"index":0,"delta":{"content":"lo"},"finish_reason":"stop"}]}"#,
         Dialect::Anthropic => r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#,
+        Dialect::Gemini => {
+            r#"{"candidates":[{"content":{"parts":[{"text":"lo"}]},"finishReason":"STOP"}],"usageMetadata":{}}"#
+        }
     }
 }
 
 #[tokio::test]
 async fn a_stream_that_is_no_answer_is_an_error() {
-    for dialect in BOTH {
+    for dialect in ALL {
         let overloaded = r#"{"type":"error","error":{"type":"overloaded_error","message":"busy"}}"#;
         let limited = r#"{"type":"error","error":{"type":"rate_limit_error","message":"later"}}"#;
         let echo = format!(r#"{{"error":{{"code":401,"message":"no such key {KEY}"}}}}"#);
@@ -170,7 +187,7 @@ async fn a_stream_that_is_no_answer_is_an_error() {
 #[tokio::test]
 async fn no_stream_is_read_for_ever() {
     let minute = Duration::from_mins(1);
-    for dialect in BOTH {
+    for dialect in ALL {
         let more = events(dialect, &[]).lines().nth_back(1).unwrap().to_owned() + "\n\n";
         let begin = events(dialect, &[]);
         let table: Vec<(&str, Reply, &str)> = vec![
@@ -197,10 +214,11 @@ async fn no_stream_is_read_for_ever() {
 
 #[tokio::test]
 async fn an_answer_is_whole_once_the_model_says_so() {
-    for dialect in BOTH {
+    for dialect in ALL {
         let end = match dialect {
             Dialect::OpenAi => "[DONE]",
             Dialect::Anthropic => r#"{"type":"message_stop"}"#,
+            Dialect::Gemini => "{}",
         };
         let full = events(dialect, &[done(dialect), end]);
         let without_end = events(dialect, &[done(dialect)]);
@@ -217,7 +235,7 @@ async fn an_answer_is_whole_once_the_model_says_so() {
             let server = ModelServer::playing([reply.clone()]);
             let heard = Heard::default();
             let answer = client(dialect, &server).complete(listening(&heard)).await.unwrap();
-            let text = if dialect == Dialect::OpenAi { "Hello" } else { "Hel" };
+            let text = if dialect == Dialect::Anthropic { "Hel" } else { "Hello" };
             assert_eq!((answer.text.as_str(), heard.text().as_str()), (text, text), "{dialect:?} {reply:?}");
         }
     }
@@ -229,7 +247,7 @@ async fn what_a_broken_stream_cost_is_charged() {
     let server = ModelServer::playing([broken(), broken(), Reply::Text("here".into())]);
     let heard = Heard::default();
     let answer = client(Dialect::Anthropic, &server).complete(listening(&heard)).await.unwrap();
-    let begun = Usage { input_tokens: 11, output_tokens: 1 };
+    let begun = Usage { input_tokens: 11, output_tokens: 1, ..Usage::default() };
     assert_eq!(answer.usage, begun + begun + ONE_CALL);
     assert_eq!(heard.text(), "Hel\nHel\nhere", "each attempt begins anew");
 
@@ -240,7 +258,7 @@ async fn what_a_broken_stream_cost_is_charged() {
 
 #[tokio::test]
 async fn a_server_that_cannot_stream_answers_all_the_same() {
-    for dialect in BOTH {
+    for dialect in ALL {
         // It takes no notice.
         let server = ModelServer::playing([Reply::Whole(Box::new(Reply::Text("hello".into())))]);
         let heard = Heard::default();
@@ -248,7 +266,7 @@ async fn a_server_that_cannot_stream_answers_all_the_same() {
         assert_eq!((answer.text.as_str(), heard.text().as_str(), heard.pieces()), ("hello", "hello", 1));
         // It objects.
         let server = ModelServer::answering(|request| {
-            if request.body["stream"] == true {
+            if request.headers["accept"] == "text/event-stream" {
                 Reply::error(400, "invalid_request_error", "Unknown parameter: 'stream_options'")
             } else {
                 Reply::Text("hello".into())
@@ -257,18 +275,20 @@ async fn a_server_that_cannot_stream_answers_all_the_same() {
         let heard = Heard::default();
         let answer = client(dialect, &server).complete(listening(&heard)).await.unwrap();
         assert_eq!((answer.text.as_str(), heard.text().as_str()), ("hello", "hello"));
-        assert_eq!(server.requests().len(), 2);
+        // First without `stream_options`, which OpenAI's dialect has, then without a stream.
+        assert_eq!(server.requests().len(), if dialect == Dialect::OpenAi { 3 } else { 2 });
     }
 }
 
 #[tokio::test]
 async fn a_masked_model_masks_what_it_says_while_it_says_it() {
-    for dialect in BOTH {
+    for dialect in ALL {
         let words = "some more words ".repeat(200);
         let text = format!("{words}the password is swordfish, {words}");
         let server = ModelServer::playing([Reply::Text(text.clone())]);
-        let mask = |text: &str| text.replace("swordfish", "[masked]");
-        let models = Models::from_settings([settings(dialect, &server.url())]).masked(mask);
+        let mask: Mask = |text| text.replace("swordfish", "[masked]");
+        let around = Surroundings { mask, ..Surroundings::default() };
+        let models = Models::build(vec![alone(settings(dialect, &server.url()))], &around);
         let heard = Heard::default();
         let model = Arc::clone(models.get("patrol").unwrap());
         let answer = model.complete(listening(&heard)).await.unwrap();

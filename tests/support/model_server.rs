@@ -1,8 +1,8 @@
-//! A scripted model server over real HTTP: both dialects on one port, on a thread and runtime of its own, so
+//! A scripted model server over real HTTP: all dialects on one port, on a thread and runtime of its own, so
 //! that it also serves the real binary under test.
 //!
 //! Replies come from a queue ([`ModelServer::push`]) and, once that is empty, from a closure that sees the
-//! request. Every request is kept and handed back ([`ModelServer::requests`]). Base URL for either dialect:
+//! request. Every request is kept and handed back ([`ModelServer::requests`]). Base URL for any dialect:
 //! [`ModelServer::url`]. A request that asks for a stream gets its answer as one.
 
 #![allow(
@@ -38,25 +38,44 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
-    fn is_anthropic(&self) -> bool {
-        self.path.ends_with("/messages")
+    fn dialect(&self) -> Wire {
+        if self.path.ends_with("/messages") {
+            Wire::Anthropic
+        } else if self.path.contains("enerateContent") {
+            Wire::Gemini
+        } else {
+            Wire::OpenAi
+        }
+    }
+
+    /// The random word that the answer has to repeat, where it has to.
+    pub(crate) fn nonce(&self) -> Option<String> {
+        let body = self.body.to_string();
+        let (_, after) = body.split_once("<data-")?;
+        let word: String = after.chars().take_while(char::is_ascii_hexdigit).collect();
+        (body.contains("\"nonce\":") || body.contains("\\\"nonce\\\"")).then_some(word)
     }
 
     /// The system message.
     pub(crate) fn system(&self) -> String {
-        let text = if self.is_anthropic() {
-            self.body.get("system")
-        } else {
-            self.body["messages"]
+        let text = match self.dialect() {
+            Wire::Anthropic => self.body.get("system"),
+            Wire::Gemini => self.body.pointer("/systemInstruction/parts/0/text"),
+            Wire::OpenAi => self.body["messages"]
                 .as_array()
                 .and_then(|all| all.iter().find(|message| message["role"] == "system"))
-                .map(|message| &message["content"])
+                .map(|message| &message["content"]),
         };
         text.and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
     /// The texts of the conversation, oldest first, without the system message.
     pub(crate) fn texts(&self) -> Vec<String> {
+        if self.dialect() == Wire::Gemini {
+            let contents = self.body["contents"].as_array().cloned().unwrap_or_default();
+            let said = |content: &Value| content["parts"][0]["text"].as_str().map(str::to_owned);
+            return contents.iter().filter_map(said).collect();
+        }
         let messages = self.body["messages"].as_array().cloned().unwrap_or_default();
         let said = messages.iter().filter(|message| message["role"] != "system");
         said.filter_map(|message| message["content"].as_str().map(str::to_owned)).collect()
@@ -67,19 +86,33 @@ impl Recorded {
         self.texts().into_iter().next().unwrap_or_default()
     }
 
-    /// The name of the schema that was asked for.
-    pub(crate) fn schema_name(&self) -> Option<&str> {
-        let name = if self.is_anthropic() {
-            &self.body["tool_choice"]["name"]
-        } else {
-            &self.body["response_format"]["json_schema"]["name"]
-        };
-        name.as_str()
+    /// The name of the tool whose input is to be the answer.
+    pub(crate) fn tool(&self) -> Option<&str> {
+        let names = [
+            "/tool_choice/name",
+            "/tool_choice/function/name",
+            "/toolConfig/functionCallingConfig/allowedFunctionNames/0",
+        ];
+        names.into_iter().find_map(|name| self.body.pointer(name)?.as_str())
+    }
+
+    /// The schema that was asked for, wherever the dialect has it.
+    pub(crate) fn schema(&self) -> Option<&Value> {
+        let places = [
+            "/response_format/json_schema/schema",
+            "/output_config/format/schema",
+            "/generationConfig/responseJsonSchema",
+            "/tools/0/input_schema",
+            "/tools/0/function/parameters",
+            "/tools/0/functionDeclarations/0/parametersJsonSchema",
+        ];
+        places.into_iter().find_map(|place| self.body.pointer(place))
     }
 
     /// Method, path, telling headers and body, with keys masked, for snapshots.
     pub(crate) fn masked(&self) -> Value {
-        let telling = ["authorization", "x-api-key", "anthropic-version", "content-type", "accept"];
+        let telling =
+            ["authorization", "x-api-key", "x-goog-api-key", "anthropic-version", "content-type", "accept"];
         let headers: BTreeMap<&str, &str> = self
             .headers
             .iter()
@@ -87,11 +120,20 @@ impl Recorded {
             .map(|(name, value)| match name.as_str() {
                 "authorization" => ("authorization", "Bearer [key]"),
                 "x-api-key" => ("x-api-key", "[key]"),
+                "x-goog-api-key" => ("x-goog-api-key", "[key]"),
                 name => (name, value.as_str()),
             })
             .collect();
         json!({ "method": self.method, "path": self.path, "headers": headers, "body": self.body })
     }
+}
+
+/// Which dialect a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wire {
+    OpenAi,
+    Anthropic,
+    Gemini,
 }
 
 /// What the server does with a request.
@@ -220,7 +262,7 @@ impl ModelServer {
         self.shared.queue.lock().unwrap().push_back(reply);
     }
 
-    /// The base URL, for either dialect.
+    /// The base URL, for any dialect.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -248,9 +290,10 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     stream.set_nodelay(true).ok();
     let mut stream = BufReader::new(stream);
     while let Some(request) = read(&mut stream).await {
-        let anthropic = request.is_anthropic();
-        let mut streams = request.body["stream"] == true;
-        let shape = request.schema_name().map(str::to_owned);
+        let wire = request.dialect();
+        let mut streams = request.body["stream"] == true || request.path.contains(":streamGenerateContent");
+        let tool = request.tool().map(str::to_owned);
+        let nonce = request.nonce();
         let mut reply = shared.reply(request);
         let mut trickle = None;
         let mut cut = false;
@@ -275,6 +318,9 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
                 _ => break,
             }
         }
+        if let (Reply::Answer(Value::Object(answer)), Some(nonce)) = (&mut reply, nonce) {
+            answer.entry("nonce").or_insert_with(|| nonce.into());
+        }
         let (status, headers, body) = match reply {
             Reply::Close => return,
             Reply::Reset => {
@@ -289,12 +335,21 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
                 endless(stream.get_mut(), &first, &then).await.ok();
                 return;
             }
-            reply if streams && anthropic => {
-                (200, event_stream(), as_events(anthropic_events(as_anthropic(reply, shape)), true))
+            reply => {
+                let answer = match wire {
+                    Wire::OpenAi => as_openai(reply, tool),
+                    Wire::Anthropic => as_anthropic(reply, tool),
+                    Wire::Gemini => as_gemini(reply, tool),
+                };
+                match wire {
+                    _ if !streams => (200, Vec::new(), answer.to_string().into_bytes()),
+                    Wire::OpenAi => (200, event_stream(), as_events(openai_events(&answer), false, true)),
+                    Wire::Anthropic => {
+                        (200, event_stream(), as_events(anthropic_events(answer), true, false))
+                    }
+                    Wire::Gemini => (200, event_stream(), as_events(gemini_events(&answer), false, false)),
+                }
             }
-            reply if streams => (200, event_stream(), as_events(openai_events(&as_openai(reply)), false)),
-            reply if anthropic => (200, Vec::new(), as_anthropic(reply, shape).to_string().into_bytes()),
-            reply => (200, Vec::new(), as_openai(reply).to_string().into_bytes()),
         };
         if write(stream.get_mut(), status, &headers, &body, trickle, cut).await.is_err() || cut {
             return;
@@ -376,7 +431,7 @@ async fn endless(stream: &mut TcpStream, first: &str, then: &str) -> std::io::Re
 }
 
 /// Events as they are sent; Anthropic names them.
-fn as_events(events: Vec<Value>, named: bool) -> Vec<u8> {
+fn as_events(events: Vec<Value>, named: bool, with_end: bool) -> Vec<u8> {
     let mut text = String::from(": welcome\n\n");
     for event in events {
         if named {
@@ -384,7 +439,7 @@ fn as_events(events: Vec<Value>, named: bool) -> Vec<u8> {
         }
         text.push_str(&format!("data: {event}\n\n"));
     }
-    if !named {
+    if with_end {
         text.push_str("data: [DONE]\n\n");
     }
     text.into_bytes()
@@ -416,6 +471,17 @@ fn openai_events(answer: &Value) -> Vec<Value> {
     }
     let refusal = pieces(&message["refusal"]);
     events.extend(refusal.into_iter().map(|piece| delta(json!({ "refusal": piece }), Value::Null)));
+    for (index, call) in message["tool_calls"].as_array().cloned().unwrap_or_default().into_iter().enumerate()
+    {
+        let name = &call["function"]["name"];
+        let begin =
+            json!([{ "index": index, "id": call["id"], "function": { "name": name, "arguments": "" } }]);
+        events.push(delta(json!({ "tool_calls": begin }), Value::Null));
+        for piece in pieces(&call["function"]["arguments"]) {
+            let more = json!([{ "index": index, "function": { "arguments": piece } }]);
+            events.push(delta(json!({ "tool_calls": more }), Value::Null));
+        }
+    }
     events.push(delta(json!({}), choice["finish_reason"].clone()));
     events.push(chunk(json!([]), answer["usage"].clone()));
     events
@@ -456,7 +522,54 @@ fn anthropic_events(mut answer: Value) -> Vec<Value> {
     events
 }
 
-fn as_openai(reply: Reply) -> Value {
+/// The events of a streamed answer, made of the answer: each is a response with a piece of it.
+///
+/// Source: Gemini API reference, "streamGenerateContent".
+fn gemini_events(answer: &Value) -> Vec<Value> {
+    let candidate = &answer["candidates"][0];
+    let mut events = Vec::new();
+    for part in candidate["content"]["parts"].as_array().cloned().unwrap_or_default() {
+        let parts = match part.get("text") {
+            Some(text) => pieces(text).into_iter().map(|text| json!({ "text": text })).collect(),
+            None => vec![part],
+        };
+        events.extend(
+            parts.into_iter().map(|part| json!({ "candidates": [{ "content": { "parts": [part] } }] })),
+        );
+    }
+    let mut last = answer.clone();
+    last["candidates"] = json!([{ "content": { "parts": [] }, "finishReason": candidate["finishReason"] }]);
+    events.push(last);
+    events
+}
+
+fn as_gemini(reply: Reply, tool: Option<String>) -> Value {
+    let text = |text: String| json!({ "text": text });
+    let (parts, finish) = match (reply, tool) {
+        (Reply::Answer(value), Some(name)) => {
+            (vec![json!({ "functionCall": { "name": name, "args": value } })], "STOP")
+        }
+        (Reply::Answer(value), None) => (vec![text(value.to_string())], "STOP"),
+        (Reply::Text(words), _) => (vec![text(words)], "STOP"),
+        (Reply::Parts(parts), _) => (parts.into_iter().map(text).collect(), "STOP"),
+        (Reply::Refusal(words), _) => (vec![text(words)], "SAFETY"),
+        (Reply::Truncated(words), _) => (vec![text(words)], "MAX_TOKENS"),
+        _ => (Vec::new(), "STOP"),
+    };
+    json!({
+        "candidates": [{ "content": { "role": "model", "parts": parts }, "finishReason": finish, "index": 0 }],
+        "usageMetadata": { "promptTokenCount": 11, "candidatesTokenCount": 7, "totalTokenCount": 18 },
+        "modelVersion": "scripted-1",
+    })
+}
+
+fn as_openai(reply: Reply, tool: Option<String>) -> Value {
+    if let (Reply::Answer(value), Some(name)) = (&reply, tool) {
+        let call = json!({ "id": "call_1", "type": "function",
+            "function": { "name": name, "arguments": value.to_string() } });
+        let message = json!({ "role": "assistant", "content": null, "tool_calls": [call] });
+        return openai_response(&message, "tool_calls");
+    }
     let (message, finish) = match reply {
         Reply::Answer(value) => (json!({ "content": value.to_string() }), "stop"),
         Reply::Text(text) => (json!({ "content": text }), "stop"),
@@ -469,6 +582,10 @@ fn as_openai(reply: Reply) -> Value {
         Reply::Truncated(text) => (json!({ "content": text }), "length"),
         _ => (json!({ "content": null }), "stop"),
     };
+    openai_response(&message, finish)
+}
+
+fn openai_response(message: &Value, finish: &str) -> Value {
     json!({
         "id": "chatcmpl-1",
         "object": "chat.completion",

@@ -50,7 +50,10 @@ fn host() -> Catalog {
             "police.expand_context",
             "flag: PatrolFlag, context: ContextWindow -> context: ContextWindow, round: int",
         ),
-        task("police.rule_report", "flag: PatrolFlag, context: ContextWindow -> draft: CaseDraft"),
+        task(
+            "police.rule_report",
+            "flag: PatrolFlag, context: ContextWindow, problem?: Problem? -> draft: CaseDraft",
+        ),
         task(
             "police.verify",
             "flag: PatrolFlag, context: ContextWindow, draft: CaseDraft -> draft: CaseDraft",
@@ -70,6 +73,7 @@ fn host() -> Catalog {
         "ContextWindow",
         "CaseDraft",
         "CaseFile",
+        "Problem",
     ];
     let mut types: BTreeMap<String, TypeInfo> =
         plain.iter().map(|name| ((*name).to_owned(), TypeInfo::default())).collect();

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::chat::Usage;
 use super::settings::Dialect;
 
 /// A provider.
@@ -51,13 +52,16 @@ pub struct Provider {
     /// Whether a stream tells its tokens when asked with `stream_options`.
     #[serde(default)]
     pub stream_usage: bool,
+    /// Whether a stream and a schema can be asked for at once.
+    #[serde(default = "yes")]
+    pub stream_with_schema: bool,
     /// The parameter that limits an answer.
     #[serde(default)]
     pub max_tokens_field: MaxTokensField,
     /// Models that are listed; others may be named.
     #[serde(default, rename = "model")]
     pub models: Vec<ListedModel>,
-    /// Departures of single models; the last that fits wins, field by field.
+    /// Departures of single models; the first that fits counts.
     #[serde(default, rename = "quirk")]
     pub quirks: Vec<Quirk>,
 }
@@ -86,6 +90,40 @@ pub struct Price {
     pub cached_input: Option<f64>,
     /// Of the answer, thinking included.
     pub output: f64,
+}
+
+impl Price {
+    /// What a call costs, in millionths of a US dollar, rounded up.
+    pub fn micro_usd(&self, usage: Usage) -> u64 {
+        #[expect(clippy::cast_precision_loss, reason = "no call has 2^52 tokens")]
+        let cost = |tokens: u64, price: f64| tokens as f64 * price;
+        let cached = usage.cached_input_tokens.min(usage.input_tokens);
+        let sum = cost(usage.input_tokens - cached, self.input)
+            + cost(cached, self.cached_input.unwrap_or(self.input))
+            + cost(usage.output_tokens, self.output);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it saturates, and prices are no debts"
+        )]
+        let micro_usd = sum.max(0.0).ceil() as u64;
+        micro_usd
+    }
+}
+
+/// An amount in millionths of a US dollar as people read it: `$0.0123`, `$12.34`.
+pub fn money(micro_usd: u64) -> String {
+    let (dollars, rest) = (micro_usd / 1_000_000, micro_usd % 1_000_000);
+    let cents = format!("{rest:06}");
+    let digits = cents.trim_end_matches('0').len().max(2);
+    // Where there are whole dollars, fractions of a cent are noise.
+    let digits = if dollars > 0 { 2 } else { digits.min(4) };
+    match cents.get(..digits) {
+        Some(digits) if micro_usd == 0 || dollars > 0 || digits.bytes().any(|digit| digit != b'0') => {
+            format!("${dollars}.{digits}")
+        }
+        _ => format!("${dollars}.{cents}"),
+    }
 }
 
 /// How a model is told what shape its answer must have.
@@ -118,24 +156,28 @@ pub enum MaxTokensField {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Quirk {
-    /// Which models: a name, with `*` for any characters.
-    pub models: String,
+    /// Which models: names, with `*` for any characters.
+    pub models: Vec<String>,
     /// Parameters that are not sent.
     #[serde(default)]
     pub omit: Vec<String>,
-    /// Another parameter for the limit of an answer.
-    #[serde(default)]
-    pub max_tokens_field: Option<MaxTokensField>,
     /// Another way to ask for a shape.
     #[serde(default)]
     pub output: Option<OutputMode>,
     /// What is added to the request.
     #[serde(default)]
     pub extra: Map<String, Value>,
+    /// Tokens that are granted on top of an answer's limit, because thinking counts against it.
+    #[serde(default)]
+    pub thinking_room: u32,
     /// Why.
     pub why: String,
     /// Where that is documented.
     pub source: String,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -184,13 +226,17 @@ impl Provider {
             output: self.output,
             strict: self.strict,
             stream_usage: self.stream_usage,
+            stream_with_schema: self.stream_with_schema,
+            never_streams: false,
             extra: Map::new(),
+            thinking_room: 0,
         };
-        for quirk in self.quirks.iter().filter(|quirk| fits(&quirk.models, model)) {
-            manner.omit.extend(quirk.omit.iter().cloned());
-            manner.max_tokens_field = quirk.max_tokens_field.unwrap_or(manner.max_tokens_field);
+        let named = |quirk: &&Quirk| quirk.models.iter().any(|pattern| fits(pattern, model));
+        if let Some(quirk) = self.quirks.iter().find(named) {
+            manner.omit.clone_from(&quirk.omit);
             manner.output = quirk.output.unwrap_or(manner.output);
-            manner.extra.extend(quirk.extra.clone());
+            manner.extra.clone_from(&quirk.extra);
+            manner.thinking_room = quirk.thinking_room;
         }
         manner
     }
@@ -209,8 +255,14 @@ pub struct Manner {
     pub strict: bool,
     /// Whether a stream tells its tokens when asked with `stream_options`.
     pub stream_usage: bool,
+    /// Whether a stream and a schema can be asked for at once.
+    pub stream_with_schema: bool,
+    /// Whether it was found not to stream at all.
+    pub never_streams: bool,
     /// What is added to the request.
     pub extra: Map<String, Value>,
+    /// Tokens that are granted on top of an answer's limit, because thinking counts against it.
+    pub thinking_room: u32,
 }
 
 /// Whether a name fits a pattern in which `*` stands for any characters.
@@ -255,6 +307,26 @@ mod tests {
     }
 
     #[test]
+    fn money_is_counted_up() {
+        let price = Price { input: 1.0, cached_input: Some(0.1), output: 5.0 };
+        let usage =
+            Usage { input_tokens: 1_000_000, cached_input_tokens: 400_000, output_tokens: 3, micro_usd: 0 };
+        assert_eq!(price.micro_usd(usage), 600_000 + 40_000 + 15);
+        assert_eq!(price.micro_usd(Usage { cached_input_tokens: 1, input_tokens: 1, ..Usage::default() }), 1);
+        for (micro_usd, shown) in [
+            (0, "$0.00"),
+            (7, "$0.000007"),
+            (150, "$0.0001"),
+            (12_300, "$0.0123"),
+            (500_000, "$0.50"),
+            (1_000_000, "$1.00"),
+            (12_345_678, "$12.34"),
+        ] {
+            assert_eq!(money(micro_usd), shown);
+        }
+    }
+
+    #[test]
     fn the_table_is_sound() {
         let mut variables = Vec::new();
         for provider in providers() {
@@ -265,7 +337,7 @@ mod tests {
             variables.extend(provider.key.iter().chain([&provider.base_url_var]));
             for role in ["patrol", "investigator"] {
                 let model = provider.default_model(role);
-                assert!(provider.local || !model.is_empty(), "{id} {role}");
+                assert_eq!(provider.local, provider.listed(model).is_none(), "{id} {role} {model}");
             }
             for listed in &provider.models {
                 assert!(
@@ -276,11 +348,7 @@ mod tests {
                 assert!(listed.context >= listed.max_output, "{}", listed.id);
             }
             for quirk in &provider.quirks {
-                assert!(
-                    quirk.source.starts_with("https://") && !quirk.why.is_empty(),
-                    "{id} {}",
-                    quirk.models
-                );
+                assert!(quirk.source.len() > 10 && !quirk.why.is_empty(), "{id} {:?}", quirk.models);
             }
         }
         let count = variables.len();

@@ -30,8 +30,8 @@ pub struct SweepRecord<'a> {
     pub versions: &'a Versions,
     /// Shares that were scanned. What has changed since they were made stays pending.
     pub reviewed: Vec<Share>,
-    /// Turns that were not reviewed after all, with the reason.
-    pub pending: Vec<(i64, String)>,
+    /// Turns that were not reviewed after all.
+    pub pending: Vec<Held>,
     /// Turns that are part of a flag.
     pub flagged: Vec<i64>,
     /// New and grown flags.
@@ -42,6 +42,17 @@ pub struct SweepRecord<'a> {
     pub max_attempts: u32,
     /// The sweep's summary, as JSON, to be handed out again when the record is repeated.
     pub summary: &'a dyn Fn(u64) -> String,
+}
+
+/// A turn that was not reviewed after all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// Its row.
+    pub row: i64,
+    /// Why.
+    pub reason: String,
+    /// Whether nobody looked at it, so that this is no attempt: it waits for as long as it takes.
+    pub waits: bool,
 }
 
 impl PatrolStore {
@@ -64,9 +75,9 @@ impl PatrolStore {
                      WHERE stream = ?1 AND id BETWEEN ?2 AND ?3 AND status = 0 AND changed <= ?4 AND next_at <= ?7",
                 )?;
                 // Pending ones are taken out first, so that the update cannot pass them off as clean.
-                let mut hold = transaction.prepare_cached("UPDATE turns SET status = -1, reason = ?2 WHERE id = ?1 AND status = 0")?;
-                for (row, reason) in &sweep.pending {
-                    hold.execute(params![row, reason])?;
+                let mut hold = transaction.prepare_cached("UPDATE turns SET status = ?3, reason = ?2 WHERE id = ?1 AND status = 0")?;
+                for Held { row, reason, waits } in &sweep.pending {
+                    hold.execute(params![row, reason, if *waits { -2 } else { -1 }])?;
                 }
                 for share in &sweep.reviewed {
                     statement.execute(params![
@@ -94,6 +105,10 @@ impl PatrolStore {
                 "UPDATE turns SET status = 0, attempts = attempts + 1, next_at = ?1 + min(?2 << (2 * min(attempts, 8)), ?3)
                  WHERE status = -1",
                 params![sweep.at_ms, FIRST_WAIT_MS, LONGEST_WAIT_MS],
+            )?;
+            transaction.execute(
+                "UPDATE turns SET status = 0, next_at = ?1 + ?2 WHERE status = -2",
+                params![sweep.at_ms, FIRST_WAIT_MS],
             )?;
             for flag in sweep.flags {
                 put_flag(transaction, flag, &sweep.at)?;

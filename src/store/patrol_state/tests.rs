@@ -64,7 +64,10 @@ fn record(store: &PatrolStore, key: &str, reviewed: Share, pending: &[i64], flag
         at_ms: 1_000_000,
         versions: &versions,
         reviewed: vec![reviewed],
-        pending: pending.iter().map(|row| (*row, "away".to_owned())).collect(),
+        pending: pending
+            .iter()
+            .map(|row| Held { row: *row, reason: "away".to_owned(), waits: false })
+            .collect(),
         flagged: Vec::new(),
         flags,
         pheromones: [(STREAM.to_owned(), 0.4)].into(),

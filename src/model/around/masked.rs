@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-use super::chat::{Answering, ChatAnswer, ChatModel, ChatRequest, TokenSink};
-use super::error::{ModelContext, ModelError};
+use crate::model::chat::{Answering, ChatAnswer, ChatModel, ChatRequest, TokenSink};
+use crate::model::error::{ModelContext, ModelError};
 use crate::text;
 
 /// Gives a text with its secrets masked.
@@ -13,13 +13,13 @@ pub type Mask = fn(&str) -> String;
 
 /// A model, with `mask` put over everything it says.
 #[derive(Clone, Debug)]
-pub(super) struct Masked {
+pub(in crate::model) struct Masked {
     model: Arc<dyn ChatModel>,
     mask: Mask,
 }
 
 impl Masked {
-    pub(super) fn new(model: Arc<dyn ChatModel>, mask: Mask) -> Self {
+    pub(in crate::model) fn new(model: Arc<dyn ChatModel>, mask: Mask) -> Self {
         Self { model, mask }
     }
 

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::chat::{ChatAnswer, ChatRequest, Finish, Usage};
-use super::client::Asked;
-use super::error::ModelErrorKind;
+use super::Asked;
+use crate::model::chat::{ChatAnswer, ChatRequest, Finish, Usage};
+use crate::model::error::ModelErrorKind;
+use crate::model::schema;
+use crate::model::table::OutputMode;
 
 /// The version of the API that is spoken.
-pub(super) const VERSION: &str = "2023-06-01";
+pub(in crate::model) const VERSION: &str = "2023-06-01";
 
 /// The body of a request.
 pub(super) fn body(asked: &Asked<'_>, request: &ChatRequest) -> Value {
@@ -26,13 +28,15 @@ pub(super) fn body(asked: &Asked<'_>, request: &ChatRequest) -> Value {
         ("max_tokens".to_owned(), json!(asked.max_tokens)),
         ("messages".to_owned(), Value::Array(messages)),
     ]);
-    if !request.system.is_empty() {
-        body.insert("system".into(), json!(request.system));
+    let system = asked.system(request);
+    if !system.is_empty() {
+        body.insert("system".into(), json!(system));
     }
     if let Some(temperature) = request.temperature {
-        body.insert("temperature".into(), super::chat::number(temperature));
+        body.insert("temperature".into(), crate::model::chat::number(temperature));
     }
-    if let Some(output) = &request.output {
+    let output = request.output.as_ref();
+    if let Some(output) = output.filter(|_| asked.mode == OutputMode::Tool) {
         let tool = json!({
             "name": output.name,
             "description": "Gives the answer.",
@@ -42,9 +46,14 @@ pub(super) fn body(asked: &Asked<'_>, request: &ChatRequest) -> Value {
         let choice = json!({ "type": "tool", "name": output.name, "disable_parallel_tool_use": true });
         body.insert("tool_choice".into(), choice);
     }
-    if request.on_token.is_some() {
+    if let Some(output) = output.filter(|_| asked.mode == OutputMode::Schema) {
+        let schema = schema::closed(&output.schema).unwrap_or_else(|| output.schema.clone());
+        body.insert("output_config".into(), json!({ "format": { "type": "json_schema", "schema": schema } }));
+    }
+    if asked.streams {
         body.insert("stream".into(), json!(true));
     }
+    asked.finish(&mut body);
     Value::Object(body)
 }
 
@@ -170,7 +179,9 @@ pub(super) fn answer(asked: &Asked<'_>, body: &Value) -> (Result<ChatAnswer, Mod
         input_tokens: ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]
             .into_iter()
             .fold(0, |sum, name| count(name).saturating_add(sum)),
+        cached_input_tokens: count("cache_read_input_tokens"),
         output_tokens: count("output_tokens"),
+        micro_usd: 0,
     };
     (read(asked, body, usage), usage)
 }
@@ -205,12 +216,13 @@ fn read(asked: &Asked<'_>, body: &Value, usage: Usage) -> Result<ChatAnswer, Mod
     if text.trim().is_empty() {
         return Err(ModelErrorKind::Malformed("the answer is empty".into()));
     }
-    Ok(ChatAnswer { text, structured, usage, finish, model: asked.answered_by(body) })
+    Ok(ChatAnswer { text, structured, usage, finish, model: asked.answered_by(body.get("model")) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::table::Manner;
 
     #[test]
     fn the_answer_is_the_call_of_our_own_tool() {
@@ -225,19 +237,25 @@ mod tests {
             "stop_reason": "tool_use",
             "usage": { "input_tokens": 1, "cache_read_input_tokens": 10, "output_tokens": 3 },
         });
-        let (answer, usage) = answer(&Asked::of("h", Some("verdict")), &response);
+        let (answer, usage) = answer(&Asked::of(&Manner::default(), Some("verdict")), &response);
         let answer = answer.unwrap();
-        assert_eq!(usage, Usage { input_tokens: 11, output_tokens: 3 });
+        assert_eq!(
+            usage,
+            Usage { input_tokens: 11, cached_input_tokens: 10, output_tokens: 3, micro_usd: 0 }
+        );
         assert_eq!((answer.structured, answer.finish), (Some(json!({ "a": 2 })), Finish::Tool));
         assert_eq!(answer.text, r#"{"a":2}"#);
-        assert_eq!(super::answer(&Asked::of("h", None), &response).0.unwrap().text, "Let me see.");
+        assert_eq!(
+            super::answer(&Asked::of(&Manner::default(), None), &response).0.unwrap().text,
+            "Let me see."
+        );
     }
 
     #[test]
     fn a_call_that_was_cut_off_is_no_answer() {
         let call = json!({ "type": "tool_use", "id": "1", "name": "verdict", "input": {} });
         let response = json!({ "content": [call], "stop_reason": "max_tokens" });
-        let (answer, _) = answer(&Asked::of("h", Some("verdict")), &response);
+        let (answer, _) = answer(&Asked::of(&Manner::default(), Some("verdict")), &response);
         assert_eq!(answer, Err(ModelErrorKind::Truncated { max_tokens: 9 }));
     }
 }

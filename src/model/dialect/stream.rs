@@ -6,25 +6,25 @@
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::client::Asked;
-use super::error::ModelErrorKind;
-use super::http::Opened;
-use super::settings::Dialect;
-use super::{anthropic, openai, verdict};
+use super::{Asked, anthropic, gemini, openai};
+use crate::model::error::ModelErrorKind;
+use crate::model::http::Opened;
+use crate::model::settings::Dialect;
+use crate::model::verdict;
 
 /// The content type of a stream.
-pub(super) const CONTENT_TYPE: &str = "text/event-stream";
+pub(in crate::model) const CONTENT_TYPE: &str = "text/event-stream";
 
 /// How many bytes of events may carry one byte of an answer: every piece has JSON around it.
 const WRAPPING: usize = 64;
 
 /// What was read of a stream, and why reading ended if that was not its end.
-pub(super) type Streamed = (Value, Option<ModelErrorKind>);
+pub(in crate::model) type Streamed = (Value, Option<ModelErrorKind>);
 
 /// Reads a stream to its end. Text of the answer goes to `say` as it comes.
 ///
 /// A stream that ends before the model has said that it is done is a broken connection, never an answer.
-pub(super) async fn read(
+pub(in crate::model) async fn read(
     mut opened: Opened,
     dialect: Dialect,
     asked: &Asked<'_>,
@@ -63,7 +63,7 @@ pub(super) async fn read(
             Err(kind) => break Some(kind),
         }
     };
-    (pieces.body(), failed)
+    (pieces.body(asked.output), failed)
 }
 
 fn broke_off() -> ModelErrorKind {
@@ -81,6 +81,7 @@ enum Flow {
 enum Pieces {
     OpenAi(openai::Pieces),
     Anthropic(anthropic::Pieces),
+    Gemini(gemini::Pieces),
 }
 
 impl Pieces {
@@ -88,6 +89,7 @@ impl Pieces {
         match dialect {
             Dialect::OpenAi => Self::OpenAi(openai::Pieces::default()),
             Dialect::Anthropic => Self::Anthropic(anthropic::Pieces::default()),
+            Dialect::Gemini => Self::Gemini(gemini::Pieces::default()),
         }
     }
 
@@ -111,8 +113,12 @@ impl Pieces {
         }
         let (len, stopped) = match self {
             Self::OpenAi(pieces) => {
-                pieces.take(&event, say);
+                pieces.take(&event, asked.output, say);
                 (pieces.len(), false)
+            }
+            Self::Gemini(pieces) => {
+                pieces.take(&event, say);
+                (pieces.len(), pieces.is_counted())
             }
             Self::Anthropic(pieces) => {
                 pieces.take(&event, asked.output, say)?;
@@ -129,13 +135,15 @@ impl Pieces {
         match self {
             Self::OpenAi(pieces) => pieces.is_whole(),
             Self::Anthropic(pieces) => pieces.is_whole(),
+            Self::Gemini(pieces) => pieces.is_whole(),
         }
     }
 
-    fn body(self) -> Value {
+    fn body(self, tool: Option<&str>) -> Value {
         match self {
-            Self::OpenAi(pieces) => pieces.body(),
+            Self::OpenAi(pieces) => pieces.body(tool),
             Self::Anthropic(pieces) => pieces.body(),
+            Self::Gemini(pieces) => pieces.body(),
         }
     }
 }

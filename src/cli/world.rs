@@ -7,11 +7,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
+
 use super::args::{Global, Where};
 use super::failure::Failure;
 use super::printer;
 use crate::clock::{self, SharedClock};
-use crate::config::{Paths, env, folder_beside_config, model_choices};
+use crate::config::{self, Config, ConfigError, Flags, Paths, folder_beside_config};
 use crate::detect::Detectors;
 use crate::engine::{
     CheckpointError, CheckpointErrorKind, Checkpointer, EngineError, EngineErrorKind, Keys, Registry,
@@ -32,14 +34,27 @@ pub(super) struct World {
     pub(super) patrol: Arc<PatrolDeps>,
     pub(super) police: Arc<PoliceDeps>,
     pub(super) host: Host,
+    pub(super) config: Config,
+}
+
+/// What the user asked for, in files, environment and flags.
+pub(super) fn config(global: &Global, place: Option<&Where>) -> Result<Config, Failure> {
+    let flags = Flags {
+        config: global.config.clone(),
+        log_dir: place.and_then(|place| place.log_dir.clone()),
+        data_dir: place.and_then(|place| place.data_dir.clone()),
+        escalation: None,
+    };
+    let config = Config::load(&flags).map_err(|error| config_failure(&error))?;
+    for note in config.notes() {
+        printer::note(printer::dim(note));
+    }
+    Ok(config)
 }
 
 /// Where a command's files are.
-pub(super) fn paths(place: &Where) -> Paths {
-    match &place.data_dir {
-        Some(data) => Paths::apart(&place.log_dir, data),
-        None => Paths::beside(&place.log_dir),
-    }
+pub(super) fn paths(global: &Global, place: &Where) -> Result<Paths, Failure> {
+    Ok(config(global, Some(place))?.paths())
 }
 
 /// That a log directory is one.
@@ -108,10 +123,11 @@ impl World {
 
     /// Opens the stores of a log directory, making them where they are not there yet.
     pub(super) fn open(global: &Global, place: &Where) -> Result<Self, Failure> {
-        let paths = paths(place);
+        let config = config(global, Some(place))?;
+        let paths = config.paths();
         require_folder(&paths.logs)?;
         let library = library(global)?;
-        let (patrol_settings, police_settings, max_tokens, models) = settings()?;
+        let (patrol_settings, police_settings, max_tokens, models) = settings(&config);
         export::private_dir(&paths.data).map_err(store_failure)?;
         let clock = clock::system();
         let store = Arc::new(PatrolStore::open(&paths.patrol_state()).map_err(store_failure)?);
@@ -128,7 +144,7 @@ impl World {
         let checkpoints =
             SqliteCheckpointer::open(&paths.checkpoints(), Arc::clone(&clock)).map_err(store_failure)?;
         let checkpoints: Arc<dyn Checkpointer> = Arc::new(checkpoints);
-        let keys = Arc::new(state_keys(&paths)?);
+        let keys = Arc::new(state_keys(&config, &paths)?);
         // What a prompt node is told goes into the checkpoints as it is. (Patrol masks what it keeps of an answer.)
         let models = models.masked(|text| Detectors::builtin().redact(text));
         let host = Host::new(
@@ -139,14 +155,14 @@ impl World {
             (Some(checkpoints), Some(keys)),
             Arc::clone(&clock),
         );
-        Ok(Self { paths, patrol, police, host })
+        Ok(Self { paths, patrol, police, host, config })
     }
 }
 
 /// A host that checks, draws and tests graphs: all functions are known, and no store or model is touched.
 pub(super) fn dry_host(global: &Global) -> Result<Host, Failure> {
     let library = library(global)?;
-    let (patrol_settings, police_settings, ..) = settings()?;
+    let (patrol_settings, police_settings, ..) = settings(&config(global, None)?);
     let clock = clock::system();
     let models = Models::default();
     let deps = Deps {
@@ -205,53 +221,41 @@ impl Deps {
 
 type Settings = (PatrolSettings, PoliceSettings, BTreeMap<String, u32>, Models);
 
-/// What the environment says.
-fn settings() -> Result<Settings, Failure> {
-    let choices = model_choices();
-    let model = |role: &str| {
-        choices
-            .iter()
-            .find(|choice| choice.role == role)
-            .map_or_else(|| String::from("rules"), |choice| choice.settings.model.clone())
-    };
-    let count = |variable, default: u32| {
-        env::number(variable, default, "a whole number above 0", |number| *number > 0).map_err(Failure::Usage)
-    };
-    let patrol_tokens = count(env::PATROL_MAX_TOKENS, 2_048)?;
-    let police_tokens = count(env::POLICE_MAX_TOKENS, 4_096)?;
+/// What the rooms take of the configuration.
+fn settings(config: &Config) -> Settings {
+    let roles = config.models();
+    let first = |role: &str| roles.iter().find(|known| known.role == role)?.chain.first();
+    let (patrol, police) = (config.patrol(), config.police());
+    let max_tokens = BTreeMap::from([
+        ("patrol".to_owned(), patrol.max_tokens),
+        ("investigator".to_owned(), police.max_tokens),
+    ]);
     let patrol = PatrolSettings {
-        confidence_threshold: env::number(
-            env::PATROL_CONFIDENCE_THRESHOLD,
-            0.6,
-            "a number from 0 to 1",
-            |number: &f64| (0.0..=1.0).contains(number),
-        )
-        .map_err(Failure::Usage)?,
-        max_tokens: patrol_tokens,
-        max_attempts: 5,
-        window_chars: 24_000,
+        confidence_threshold: patrol.confidence_threshold,
+        max_tokens: patrol.max_tokens,
+        max_attempts: patrol.max_attempts,
+        window_chars: patrol.window_chars,
         versions: Versions {
-            ruleset: env::get(env::PATROL_RULESET_VERSION)
+            ruleset: patrol
+                .ruleset_version
                 .unwrap_or_else(|| Detectors::builtin().ruleset_version().to_owned()),
-            model: env::get(env::PATROL_MODEL_VERSION).unwrap_or_else(|| model("patrol")),
+            model: patrol
+                .model_version
+                .or_else(|| first("patrol").map(|model| model.model.clone()))
+                .unwrap_or_else(|| String::from("rules")),
         },
     };
-    let police = PoliceSettings {
-        max_turn_chars: count(env::POLICE_MAX_TURN_CHARS, 80_000)? as usize,
-        role: String::from("investigator"),
-    };
-    let max_tokens =
-        BTreeMap::from([("patrol".to_owned(), patrol_tokens), ("investigator".to_owned(), police_tokens)]);
-    let models = Models::from_settings(choices.into_iter().map(|choice| choice.settings));
-    Ok((patrol, police, max_tokens, models))
+    let police = PoliceSettings { max_turn_chars: police.max_turn_chars, role: String::from("investigator") };
+    let models = Models::from_settings(roles.iter().filter_map(|role| role.chain.first().cloned()));
+    (patrol, police, max_tokens, models)
 }
 
 /// The keys that seal secrets and sign logs and answers: made of `SENTRIX_STATE_KEY`, else of a file of random bytes in
 /// the data directory, which is made where it is not there yet.
-fn state_keys(paths: &Paths) -> Result<Keys, Failure> {
-    if let Some(secret) = env::get(env::SENTRIX_STATE_KEY) {
-        return Keys::from_secret(secret.as_bytes())
-            .map_err(|error| Failure::Usage(format!("SENTRIX_STATE_KEY: {error}")));
+fn state_keys(config: &Config, paths: &Paths) -> Result<Keys, Failure> {
+    if let Some((secret, origin)) = config.state_key() {
+        return Keys::from_secret(secret.expose_secret().as_bytes())
+            .map_err(|error| Failure::Usage(format!("{origin}: {error}")));
     }
     let path = paths.state_key();
     let fault = |source: std::io::Error| {
@@ -318,6 +322,12 @@ impl DirLock {
             Err(TryLockError::Error(error)) => Err(fault(error)),
         }
     }
+}
+
+/// The configuration's faults as the command line shows them.
+pub(super) fn config_failure(error: &ConfigError) -> Failure {
+    let faults = config::render(error.faults(), printer::colour(), usize::from(printer::width()));
+    Failure::Usage(format!("{error}\n\n{}", faults.trim_end()))
 }
 
 /// A store's fault as the command line shows it.

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::config::ConfigCommand;
 use super::graph_args::GraphCommand;
 use crate::case::Severity;
+use crate::config::Escalation;
 
 /// Agentic police for OpenClaw: patrols what AI agents say and do, flags incidents and writes case files.
 #[derive(Debug, Parser)]
@@ -33,6 +36,9 @@ pub struct Cli {
 /// Options that every command takes.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Global {
+    /// Configuration file [default: ./sentrix.toml over the one in your own config folder]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub config: Option<PathBuf>,
     /// Folder with graph files that replace the built-in ones [default: ./graphs if it exists]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub graphs_dir: Option<PathBuf>,
@@ -63,6 +69,9 @@ pub enum Command {
     /// Check, draw and run workflow graphs; look into runs, answer their gates, change and prove them
     #[command(subcommand)]
     Graph(GraphCommand),
+    /// Show, check and begin the configuration: sentrix.toml, environment, flags
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Say what a code of `graph check` means; without one, list all codes
     Explain {
         /// The code, as G017
@@ -78,12 +87,15 @@ pub enum Command {
     },
 }
 
+const LOG_DIR_HELP: &str = "Directory with OpenClaw's logs [default: ./agent_logs]";
+const ESCALATION_HELP: &str = "From which severity on flags go to the police [default: medium_above]";
+
 /// Where the logs and stores are.
 #[derive(Clone, Debug, Args)]
 pub struct Where {
-    /// Directory with OpenClaw's logs
-    #[arg(long = "log-dir", visible_alias = "dir", value_name = "DIR", default_value = "./agent_logs")]
-    pub log_dir: PathBuf,
+    /// Directory with OpenClaw's logs; else as configured.
+    #[arg(long = "log-dir", visible_alias = "dir", value_name = "DIR", help = LOG_DIR_HELP)]
+    pub log_dir: Option<PathBuf>,
     /// Directory for stores, flags and reports [default: the log directory]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -99,29 +111,23 @@ pub enum Format {
     Json,
 }
 
-/// From which severity on a flag is escalated to the police.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Escalation {
-    /// LOW and above.
-    #[value(name = "low_above")]
-    LowAbove,
-    /// MEDIUM and above.
-    #[default]
-    #[value(name = "medium_above")]
-    MediumAbove,
-    /// HIGH and above.
-    #[value(name = "high_only")]
-    HighOnly,
+impl ValueEnum for Escalation {
+    fn value_variants<'a>() -> &'a [Self] {
+        Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = format!("{} and above", threshold(*self));
+        Some(PossibleValue::new(self.word()).help(help))
+    }
 }
 
-impl Escalation {
-    /// The lowest severity that is escalated.
-    pub const fn threshold(self) -> Severity {
-        match self {
-            Self::LowAbove => Severity::Low,
-            Self::MediumAbove => Severity::Medium,
-            Self::HighOnly => Severity::High,
-        }
+/// The lowest severity that is escalated.
+pub const fn threshold(escalation: Escalation) -> Severity {
+    match escalation {
+        Escalation::LowAbove => Severity::Low,
+        Escalation::MediumAbove => Severity::Medium,
+        Escalation::HighOnly => Severity::High,
     }
 }
 
@@ -151,9 +157,9 @@ pub struct PatrolArgs {
     /// Where the logs and stores are.
     #[command(flatten)]
     pub place: Where,
-    /// From which severity on flags go to the police
-    #[arg(long, value_enum, default_value_t)]
-    pub escalation: Escalation,
+    /// From which severity on flags go to the police; else as configured.
+    #[arg(long, value_enum, help = ESCALATION_HELP)]
+    pub escalation: Option<Escalation>,
     /// Raise flags only: no investigations
     #[arg(long)]
     pub no_police: bool,
@@ -261,9 +267,9 @@ pub struct LogsArgs {
     /// Show the last N entries of the newest file instead of the list of files
     #[arg(long, value_name = "N")]
     pub tail: Option<usize>,
-    /// Directory with OpenClaw's logs
-    #[arg(long = "log-dir", visible_alias = "dir", value_name = "DIR", default_value = "./agent_logs")]
-    pub log_dir: PathBuf,
+    /// Directory with OpenClaw's logs; else as configured.
+    #[arg(long = "log-dir", visible_alias = "dir", value_name = "DIR", help = LOG_DIR_HELP)]
+    pub log_dir: Option<PathBuf>,
     /// How it is printed
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,

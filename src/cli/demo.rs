@@ -5,7 +5,7 @@ use std::path::Path;
 
 use include_dir::{Dir, include_dir};
 
-use super::args::{DemoArgs, Escalation, Format, Global, PatrolArgs, Where};
+use super::args::{DemoArgs, Format, Global, PatrolArgs, Where};
 use super::failure::{Failure, Outcome};
 use super::patrol;
 use super::printer;
@@ -27,8 +27,9 @@ pub(super) async fn run(global: &Global, args: &DemoArgs, shutdown: &Shutdown) -
         once: true,
         watch: false,
         interval: 5,
-        place: Where { log_dir: args.dir.clone(), data_dir: None },
-        escalation: Escalation::default(),
+        // Beside the copy, wherever the stores of real logs are.
+        place: Where { log_dir: Some(args.dir.clone()), data_dir: Some(args.dir.clone()) },
+        escalation: None,
         no_police: false,
         retry_unreviewed: false,
         fail_on: None,

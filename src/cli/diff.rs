@@ -111,7 +111,7 @@ async fn side(
         Err(error @ WorkflowError::NoSuchGraph { .. }) => error,
         Err(error) => return Err(workflow_failure(error)),
     };
-    if !paths(place).checkpoints().is_file() {
+    if !paths(global, place)?.checkpoints().is_file() {
         return Err(workflow_failure(no_graph));
     }
     if world.is_none() {

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::args::{Format, LogsArgs};
+use super::args::{Format, Global, LogsArgs, Where};
 use super::failure::{self, Failure, Outcome};
 use super::printer::{self, Page, dim, size, thousands};
-use super::world::require_folder;
+use super::world::{paths, require_folder};
 use crate::detect::Detectors;
 use crate::logs;
 use crate::text;
@@ -14,11 +14,13 @@ use crate::text;
 const SHOWN_CHARS: usize = 200;
 
 /// Runs the verb.
-pub(super) fn run(args: &LogsArgs) -> Outcome {
+pub(super) fn run(global: &Global, args: &LogsArgs) -> Outcome {
+    let place = Where { log_dir: args.log_dir.clone(), data_dir: None };
+    let log_dir = paths(global, &place)?.logs;
     let fault = |error: logs::LogsError| Failure::logs(&error);
-    require_folder(&args.log_dir)?;
+    require_folder(&log_dir)?;
     if let Some(number) = args.tail {
-        let entries = logs::tail(&args.log_dir, number).map_err(fault)?;
+        let entries = logs::tail(&log_dir, number).map_err(fault)?;
         // Log text is hostile and may hold secrets: masked and made plain before anybody sees it.
         let detectors = Detectors::builtin();
         let shown = |entry: &logs::EventLine| {
@@ -37,7 +39,7 @@ pub(super) fn run(args: &LogsArgs) -> Outcome {
                 printer::json(&json!({ "version": 1, "entries": entries }))?;
             }
             Format::Table if entries.is_empty() => {
-                printer::data(format_args!("No log entries in {}.", args.log_dir.display()))?;
+                printer::data(format_args!("No log entries in {}.", log_dir.display()))?;
             }
             Format::Table => {
                 let lines: Vec<String> = entries
@@ -53,7 +55,7 @@ pub(super) fn run(args: &LogsArgs) -> Outcome {
         }
         return Ok(failure::DONE);
     }
-    let files = logs::summaries(&args.log_dir).map_err(fault)?;
+    let files = logs::summaries(&log_dir).map_err(fault)?;
     // The one that was last written to may still grow.
     let newest = files.iter().max_by_key(|file| (file.modified_ms, &file.name)).map(|file| file.name.clone());
     let is_active = |name: &str| newest.as_deref() == Some(name);
@@ -70,7 +72,7 @@ pub(super) fn run(args: &LogsArgs) -> Outcome {
         return Ok(failure::DONE);
     }
     if files.is_empty() {
-        printer::data(format_args!("No log files in {}.", args.log_dir.display()))?;
+        printer::data(format_args!("No log files in {}.", log_dir.display()))?;
         return Ok(failure::DONE);
     }
     let mut table = Page::new(&["FILE", "SIZE", "ENTRIES", "LAST EVENT", ""]);

@@ -4,6 +4,7 @@
 
 pub mod args;
 mod change;
+pub mod config;
 mod demo;
 mod diff;
 mod dry;
@@ -60,7 +61,8 @@ fn run(cli: Cli) -> Outcome {
     match cli.command {
         Command::Completions { shell } => completions(shell),
         Command::Explain { code, format } => explain::run(code.as_deref(), format),
-        Command::Logs(args) => logs::run(&args),
+        Command::Config(command) => config::run(&global, command),
+        Command::Logs(args) => logs::run(&global, &args),
         Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),
         Command::Patrol(args) => on_runtime(async |shutdown| patrol::run(&global, args, &shutdown).await),
         Command::Police(args) => on_runtime(async |shutdown| police::run(&global, args, &shutdown).await),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, json};
 
-use super::args::{Format, Global, PatrolArgs, PatrolCommand};
+use super::args::{Format, Global, PatrolArgs, PatrolCommand, threshold};
 use super::failure::{self, Failure, Outcome};
 use super::printer::{self, Page, bold, count, dim, severity, size};
 use super::progress::Progress;
@@ -68,7 +68,7 @@ impl Report {
 /// Runs the verb.
 pub(super) async fn run(global: &Global, args: PatrolArgs, shutdown: &Shutdown) -> Outcome {
     if let Some(PatrolCommand::Status { place, format }) = args.command {
-        return status::run(&place, format);
+        return status::run(global, &place, format);
     }
     let world = World::open_to_work(global, &args.place)?;
     let lock = DirLock::take(&world.paths)?;
@@ -205,7 +205,7 @@ async fn look(
         take(&mut report, &outcome);
     }
     if !args.no_police && !report.interrupted {
-        investigate(station, args, progress, shutdown, &mut report).await?;
+        investigate(world, station, args, progress, shutdown, &mut report).await?;
     }
     for id in report.sweeps.iter().flat_map(|sweep| sweep.new_flags.iter().chain(&sweep.updated_flags)) {
         if report.flags.iter().any(|known| known.flag_id == *id) {
@@ -255,13 +255,15 @@ fn has_work(world: &World, due: Due) -> Result<bool, Failure> {
 }
 
 async fn investigate(
+    world: &World,
     station: &Station<'_>,
     args: &PatrolArgs,
     progress: &Progress,
     shutdown: &Shutdown,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    station.escalate(args.escalation.threshold()).map_err(station_failure)?;
+    let escalation = args.escalation.unwrap_or(world.config.patrol().escalation);
+    station.escalate(threshold(escalation)).map_err(station_failure)?;
     while !shutdown.drain().is_cancelled() {
         let concluded =
             station.next(None, progress.options("police", shutdown)).await.map_err(station_failure)?;

@@ -23,8 +23,8 @@ use crate::text;
 /// Runs the verb.
 pub(super) async fn run(global: &Global, args: PoliceArgs, shutdown: &Shutdown) -> Outcome {
     match args.command {
-        None => list(&args.list),
-        Some(PoliceCommand::Show { id, place, format }) => police_show::run(&id, &place, format),
+        None => list(global, &args.list),
+        Some(PoliceCommand::Show { id, place, format }) => police_show::run(global, &id, &place, format),
         Some(PoliceCommand::Investigate { flag, flag_id, place, format }) => {
             let asked = flag.or(flag_id).unwrap_or_default();
             let world = World::open_to_work(global, &place)?;
@@ -60,8 +60,8 @@ pub(super) struct Stores {
 
 impl Stores {
     /// Opens them; a directory without any says what to do.
-    pub(super) fn open(place: &Where) -> Result<Self, Failure> {
-        let paths = paths(place);
+    pub(super) fn open(global: &Global, place: &Where) -> Result<Self, Failure> {
+        let paths = paths(global, place)?;
         require_stores(&paths)?;
         let patrol = PatrolStore::open(&paths.patrol_state()).map_err(store_failure)?;
         patrol::import_flags(&patrol, &paths.flags_export()).map_err(store_failure)?;
@@ -74,8 +74,8 @@ impl Stores {
     }
 }
 
-fn list(args: &PoliceList) -> Outcome {
-    let stores = Stores::open(&args.place)?;
+fn list(global: &Global, args: &PoliceList) -> Outcome {
+    let stores = Stores::open(global, &args.place)?;
     if args.flags {
         let rows = stores.patrol.flags(None).map_err(store_failure)?;
         let unreadable = rows.iter().filter(|row| row.flag.is_none()).count() as u64;

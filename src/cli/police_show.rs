@@ -1,6 +1,6 @@
 //! `sentrix police show`: one case or flag in full.
 
-use super::args::{Format, Where};
+use super::args::{Format, Global, Where};
 use super::failure::{self, Failure, Outcome};
 use super::police::{Stores, pick};
 use super::printer::{self, bold, dim, severity};
@@ -9,8 +9,8 @@ use crate::case::{CaseFile, Evidence, PatrolFlag, Severity};
 use crate::text;
 
 /// Runs the verb.
-pub(super) fn run(id: &str, place: &Where, format: Format) -> Outcome {
-    let stores = Stores::open(place)?;
+pub(super) fn run(global: &Global, id: &str, place: &Where, format: Format) -> Outcome {
+    let stores = Stores::open(global, place)?;
     let cases = stores.police.cases(None).map_err(store_failure)?;
     let flags: Vec<PatrolFlag> =
         stores.patrol.flags(None).map_err(store_failure)?.into_iter().filter_map(|row| row.flag).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::args::{Format, Where};
+use super::args::{Format, Global, Where};
 use super::failure::{self, Outcome};
 use super::printer::{self, bold, count, severity, thousands};
 use super::world::{paths, require_stores, store_failure};
@@ -32,8 +32,8 @@ struct Status {
 }
 
 /// Runs the verb.
-pub(super) fn run(place: &Where, format: Format) -> Outcome {
-    let paths = paths(place);
+pub(super) fn run(global: &Global, place: &Where, format: Format) -> Outcome {
+    let paths = paths(global, place)?;
     require_stores(&paths)?;
     let store = PatrolStore::open(&paths.patrol_state()).map_err(store_failure)?;
     patrol::import_flags(&store, &paths.flags_export()).map_err(store_failure)?;

@@ -7,16 +7,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
+
 use super::args::{Global, Where};
 use super::failure::Failure;
 use super::printer;
 use crate::clock::{self, SharedClock};
-use crate::config::{Paths, env, folder_beside_config, model_choices};
+use crate::config::{self, Config, ConfigError, Flags, Paths, folder_beside_config};
 use crate::detect::Detectors;
 use crate::engine::{
     CheckpointError, CheckpointErrorKind, Checkpointer, EngineError, EngineErrorKind, Keys, Registry,
 };
-use crate::model::{Budgets, Models, Redactor, RoleSettings, Surroundings};
+use crate::model::{Models, Redactor, Surroundings};
 use crate::patrol::{PatrolDeps, PatrolSettings};
 use crate::police::{PoliceDeps, PoliceSettings, StationError};
 use crate::store::patrol_state::{PatrolStore, Versions};
@@ -33,14 +35,29 @@ pub(super) struct World {
     pub(super) patrol: Arc<PatrolDeps>,
     pub(super) police: Arc<PoliceDeps>,
     pub(super) host: Host,
+    pub(super) config: Config,
+    /// What models cost; none where no model is asked.
+    pub(super) usage: Option<Arc<UsageStore>>,
+}
+
+/// What the user asked for, in files, environment and flags.
+pub(super) fn config(global: &Global, place: Option<&Where>) -> Result<Config, Failure> {
+    let flags = Flags {
+        config: global.config.clone(),
+        log_dir: place.and_then(|place| place.log_dir.clone()),
+        data_dir: place.and_then(|place| place.data_dir.clone()),
+        escalation: None,
+    };
+    let config = Config::load(&flags).map_err(|error| config_failure(&error))?;
+    for note in config.notes() {
+        printer::note(printer::dim(note));
+    }
+    Ok(config)
 }
 
 /// Where a command's files are.
-pub(super) fn paths(place: &Where) -> Paths {
-    match &place.data_dir {
-        Some(data) => Paths::apart(&place.log_dir, data),
-        None => Paths::beside(&place.log_dir),
-    }
+pub(super) fn paths(global: &Global, place: &Where) -> Result<Paths, Failure> {
+    Ok(config(global, Some(place))?.paths())
 }
 
 /// That a log directory is one.
@@ -109,13 +126,21 @@ impl World {
 
     /// Opens the stores of a log directory, making them where they are not there yet.
     pub(super) fn open(global: &Global, place: &Where) -> Result<Self, Failure> {
-        let paths = paths(place);
+        let config = config(global, Some(place))?;
+        let paths = config.paths();
         require_folder(&paths.logs)?;
         let library = library(global)?;
-        let (patrol_settings, police_settings, max_tokens, roles) = settings()?;
+        let (patrol_settings, police_settings, max_tokens) = settings(&config);
         export::private_dir(&paths.data).map_err(store_failure)?;
         let clock = clock::system();
-        let models = models(&paths, roles, &clock)?;
+        let roles = config.models();
+        // Where no model is asked, nothing is counted.
+        let (models, usage) = if roles.is_empty() {
+            (Models::default(), None)
+        } else {
+            let usage = Arc::new(UsageStore::open(&paths.usage()).map_err(store_failure)?);
+            (Models::build(roles, &surroundings(&config, &usage, &clock)), Some(usage))
+        };
         let store = Arc::new(PatrolStore::open(&paths.patrol_state()).map_err(store_failure)?);
         let police = Arc::new(PoliceStore::open(&paths.police()).map_err(store_failure)?);
         patrol::import_flags(&store, &paths.flags_export()).map_err(store_failure)?;
@@ -130,7 +155,7 @@ impl World {
         let checkpoints =
             SqliteCheckpointer::open(&paths.checkpoints(), Arc::clone(&clock)).map_err(store_failure)?;
         let checkpoints: Arc<dyn Checkpointer> = Arc::new(checkpoints);
-        let keys = Arc::new(state_keys(&paths)?);
+        let keys = Arc::new(state_keys(&config, &paths)?);
         let host = Host::new(
             library,
             registry,
@@ -139,14 +164,14 @@ impl World {
             (Some(checkpoints), Some(keys)),
             Arc::clone(&clock),
         );
-        Ok(Self { paths, patrol, police, host })
+        Ok(Self { paths, patrol, police, host, config, usage })
     }
 }
 
 /// A host that checks, draws and tests graphs: all functions are known, and no store or model is touched.
 pub(super) fn dry_host(global: &Global) -> Result<Host, Failure> {
     let library = library(global)?;
-    let (patrol_settings, police_settings, ..) = settings()?;
+    let (patrol_settings, police_settings, ..) = settings(&config(global, None)?);
     let clock = clock::system();
     let models = Models::default();
     let deps = Deps {
@@ -203,78 +228,58 @@ impl Deps {
     }
 }
 
-type Settings = (PatrolSettings, PoliceSettings, BTreeMap<String, u32>, Vec<RoleSettings>);
+type Settings = (PatrolSettings, PoliceSettings, BTreeMap<String, u32>);
 
-/// The models of these roles, with ledger and kept answers in the data directory. Without any role no file is made.
-fn models(paths: &Paths, roles: Vec<RoleSettings>, clock: &SharedClock) -> Result<Models, Failure> {
-    if roles.is_empty() {
-        return Ok(Models::default());
-    }
-    let usage = Arc::new(UsageStore::open(&paths.usage()).map_err(store_failure)?);
-    let around = Surroundings {
-        ledger: Some((Arc::clone(&usage) as _, Budgets::default(), Arc::clone(clock))),
-        answers: Some(usage),
-        placeholders: Some(Redactor {
+/// What is put around every model: the ledger in the data directory, placeholders and masks.
+pub(super) fn surroundings(config: &Config, usage: &Arc<UsageStore>, clock: &SharedClock) -> Surroundings {
+    Surroundings {
+        ledger: Some((Arc::clone(usage) as _, config.budgets(), Arc::clone(clock))),
+        answers: config.cache_answers().then(|| Arc::clone(usage) as _),
+        placeholders: config.redact_to_model().then_some(Redactor {
             mask: |text| Detectors::builtin().redact(text),
             is_personal: |label| Detectors::builtin().is_personal(label),
         }),
         // What a model says goes into checkpoints, cases and onto the terminal.
         mask: |text| Detectors::builtin().redact(text),
-        limits: BTreeMap::new(),
-    };
-    Ok(Models::build(roles, &around))
+        limits: config.limits(),
+    }
 }
 
-/// What the environment says.
-fn settings() -> Result<Settings, Failure> {
-    let choices = model_choices();
-    let model = |role: &str| {
-        choices
-            .iter()
-            .find(|choice| choice.role == role)
-            .map_or_else(|| String::from("rules"), |choice| choice.settings.model.clone())
-    };
-    let count = |variable, default: u32| {
-        env::number(variable, default, "a whole number above 0", |number| *number > 0).map_err(Failure::Usage)
-    };
-    let patrol_tokens = count(env::PATROL_MAX_TOKENS, 2_048)?;
-    let police_tokens = count(env::POLICE_MAX_TOKENS, 4_096)?;
+/// What the rooms take of the configuration.
+fn settings(config: &Config) -> Settings {
+    let roles = config.models();
+    let first = |role: &str| roles.iter().find(|known| known.role == role)?.chain.first();
+    let (patrol, police) = (config.patrol(), config.police());
+    let max_tokens = BTreeMap::from([
+        ("patrol".to_owned(), patrol.max_tokens),
+        ("investigator".to_owned(), police.max_tokens),
+    ]);
     let patrol = PatrolSettings {
-        confidence_threshold: env::number(
-            env::PATROL_CONFIDENCE_THRESHOLD,
-            0.6,
-            "a number from 0 to 1",
-            |number: &f64| (0.0..=1.0).contains(number),
-        )
-        .map_err(Failure::Usage)?,
-        max_tokens: patrol_tokens,
-        max_attempts: 5,
-        redact: true,
-        window_chars: 24_000,
+        confidence_threshold: patrol.confidence_threshold,
+        max_tokens: patrol.max_tokens,
+        max_attempts: patrol.max_attempts,
+        redact: config.redact_to_model(),
+        window_chars: patrol.window_chars,
         versions: Versions {
-            ruleset: env::get(env::PATROL_RULESET_VERSION)
+            ruleset: patrol
+                .ruleset_version
                 .unwrap_or_else(|| Detectors::builtin().ruleset_version().to_owned()),
-            model: env::get(env::PATROL_MODEL_VERSION).unwrap_or_else(|| model("patrol")),
+            model: patrol
+                .model_version
+                .or_else(|| first("patrol").map(|model| model.model.clone()))
+                .unwrap_or_else(|| String::from("rules")),
         },
     };
-    let police = PoliceSettings {
-        max_turn_chars: count(env::POLICE_MAX_TURN_CHARS, 80_000)? as usize,
-        role: String::from("investigator"),
-    };
-    let max_tokens =
-        BTreeMap::from([("patrol".to_owned(), patrol_tokens), ("investigator".to_owned(), police_tokens)]);
-    let roles = choices
-        .into_iter()
-        .map(|choice| RoleSettings { role: choice.role.to_owned(), chain: vec![choice.settings] });
-    Ok((patrol, police, max_tokens, roles.collect()))
+    let police = PoliceSettings { max_turn_chars: police.max_turn_chars, role: String::from("investigator") };
+    (patrol, police, max_tokens)
 }
 
 /// The keys that seal secrets and sign logs and answers: made of `SENTRIX_STATE_KEY`, else of a file of random bytes in
 /// the data directory, which is made where it is not there yet.
-fn state_keys(paths: &Paths) -> Result<Keys, Failure> {
-    if let Some(secret) = env::get(env::SENTRIX_STATE_KEY) {
-        return Keys::from_secret(secret.as_bytes())
-            .map_err(|error| Failure::Usage(format!("SENTRIX_STATE_KEY: {error}")));
+fn state_keys(config: &Config, paths: &Paths) -> Result<Keys, Failure> {
+    if let Some((secret, origin)) = config.state_key() {
+        return Keys::from_secret(secret.expose_secret().as_bytes())
+            .map_err(|error| Failure::Usage(format!("{origin}: {error}")));
     }
     let path = paths.state_key();
     let fault = |source: std::io::Error| {
@@ -341,6 +346,12 @@ impl DirLock {
             Err(TryLockError::Error(error)) => Err(fault(error)),
         }
     }
+}
+
+/// The configuration's faults as the command line shows them.
+pub(super) fn config_failure(error: &ConfigError) -> Failure {
+    let faults = config::render(error.faults(), printer::colour(), usize::from(printer::width()));
+    Failure::Usage(format!("{error}\n\n{}", faults.trim_end()))
 }
 
 /// A store's fault as the command line shows it.

@@ -1,5 +1,6 @@
 //! Integration tests: one binary, one module a subject.
 //!
+//! - `config`: the real binary's configuration: layers, faults, secrets that are never shown.
 //! - `conformance`: the engine's behaviour as data, `tests/conformance/*.toml`.
 //! - `crash`: `kill -9` at any moment, then the same outcome as an unbroken run.
 //! - `docs`: the README says what is.
@@ -25,6 +26,7 @@
     reason = "a test that panics says what is wrong"
 )]
 
+mod config;
 mod conformance;
 mod crash;
 mod docs;

@@ -1,0 +1,128 @@
+//! A configuration file with every setting, commented out.
+
+use super::kind::Kind;
+use super::settings::{self, Setting};
+use crate::model::providers;
+use crate::text::push;
+
+const HEAD: &str = "\
+# Configuration of Sentrix. Every setting stands here with its default or an example; take the `#` away to change it.
+# Strength, rising: defaults, the file in your own config folder, ./sentrix.toml, environment (and `.env`), flags.
+# `sentrix config check` finds every fault, `sentrix config show` says what counts and where it comes from.
+# Secrets never stand here: put keys into the environment, a `.env` file, or a file that only you may read.
+";
+
+/// A commented file with every setting. Of providers, lenses and prices one stands for all.
+pub fn template() -> String {
+    let mut out = String::from(HEAD);
+    let mut last = "";
+    for setting in settings::all().iter().filter(|setting| is_shown(&setting.path)) {
+        let (table, key) = setting.path.rsplit_once('.').unwrap_or(("", &setting.path));
+        if table != last {
+            push(&mut out, format_args!("\n{}# [{}]\n", about(table), written(table)));
+            last = table;
+        } else if table.is_empty() && out.len() == HEAD.len() {
+            out.push('\n');
+        }
+        let variables = match setting.variables.as_slice() {
+            [] => String::new(),
+            names => format!(" ({})", names.join(", ")),
+        };
+        push(&mut out, format_args!("# {key} = {}  # {}{variables}\n", example(setting, key), setting.doc));
+    }
+    out
+}
+
+/// Whether a setting stands in the template: of many alike only the first does.
+fn is_shown(path: &str) -> bool {
+    let mut parts = path.split('.');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some("providers"), Some(id), ..) => providers().first().is_some_and(|first| first.id == id),
+        (Some("models"), _, Some("lens"), Some(lens)) => lens == "injection",
+        _ => true,
+    }
+}
+
+/// A table's name as the file has it.
+fn written(table: &str) -> String {
+    table.replace("prices.*", &format!("prices.\"{}\"", model()))
+}
+
+/// What is to be said of a table.
+fn about(table: &str) -> String {
+    let ids = |all: Vec<&str>| all.join(", ");
+    match table {
+        "models.patrol.lens.injection" => {
+            format!(
+                "# The same for each of: {}. What is not set is as in [models.patrol].\n",
+                ids(settings::LENSES.into())
+            )
+        }
+        table if table.starts_with("providers.") => {
+            let all = providers().iter().map(|provider| provider.id.as_str()).collect();
+            format!("# The same for each of: {}.\n", ids(all))
+        }
+        _ => String::new(),
+    }
+}
+
+/// A model whose name is known, as `provider/model`.
+fn model() -> String {
+    let named = providers().iter().find(|provider| !provider.patrol.is_empty());
+    named.map_or_else(
+        || String::from("provider/model"),
+        |provider| format!("{}/{}", provider.id, provider.patrol),
+    )
+}
+
+/// The default, else something that could stand there.
+fn example(setting: &Setting, key: &str) -> String {
+    if let Some(default) = &setting.default {
+        return default.toml();
+    }
+    match &setting.kind {
+        Kind::Provider => model().split('/').next().map(quoted).unwrap_or_default(),
+        Kind::Models => format!("[{}]", quoted(&model())),
+        Kind::Text if key == "model" => {
+            model().split_once('/').map(|(_, name)| quoted(name)).unwrap_or_default()
+        }
+        Kind::Text => quoted("…"),
+        Kind::Path => quoted(if key == "data_dir" { "./agent_logs" } else { "~/.config/sentrix/keys/name" }),
+        Kind::Url => quoted("https://example.org/v1"),
+        Kind::Variable => quoted("MY_KEY"),
+        Kind::Whole(_) if key == "max_tokens" => String::from("2048"),
+        Kind::Whole(_) if key == "tokens" => String::from("200_000"),
+        Kind::Whole(_) => String::from("60"),
+        Kind::Number(_) => String::from("0.50"),
+        Kind::Bool => String::from("true"),
+        Kind::Duration(_) => quoted("2m"),
+        Kind::Choice(words) => words.first().map(|word| quoted(word)).unwrap_or_default(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::document::{Base, Document};
+
+    #[test]
+    fn the_template_says_nothing_and_without_its_marks_is_right() {
+        let text = template();
+        assert!(text.lines().all(|line| line.is_empty() || line.starts_with('#')), "{text}");
+        let is_setting = |line: &&str| line.starts_with("# [") || line.contains(" = ");
+        let lines: Vec<&str> = text
+            .lines()
+            .skip(HEAD.lines().count())
+            .filter(is_setting)
+            .map(|line| line.trim_start_matches("# "))
+            .collect();
+        let document = Document::parse(&lines.join("\n"), "t", &Base::default());
+        assert_eq!(document.faults, []);
+        let shown = settings::all().iter().filter(|setting| is_shown(&setting.path)).count();
+        assert_eq!(document.values.len(), shown);
+    }
+}

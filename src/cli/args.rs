@@ -69,6 +69,11 @@ pub enum Command {
     /// Check, draw and run workflow graphs; look into runs, answer their gates, change and prove them
     #[command(subcommand)]
     Graph(GraphCommand),
+    /// List models and what they cost, and test those in use
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Say what models were asked and what it cost, by day, role and model
+    Usage(UsageArgs),
     /// Show, check and begin the configuration: sentrix.toml, environment, flags
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -270,6 +275,44 @@ pub struct LogsArgs {
     /// Directory with OpenClaw's logs; else as configured.
     #[arg(long = "log-dir", visible_alias = "dir", value_name = "DIR", help = LOG_DIR_HELP)]
     pub log_dir: Option<PathBuf>,
+    /// How it is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `sentrix models …`
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// The models in use, all providers, their models and prices, and whether there is a key
+    List {
+        /// One provider alone, as `moonshot`
+        provider: Option<String>,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Ask every model in use one small question, fallbacks too
+    Test {
+        /// One role alone, as `patrol` or `investigator` [default: all]
+        role: Option<String>,
+        /// Where the logs and stores are.
+        #[command(flatten)]
+        place: Where,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// `sentrix usage`
+#[derive(Debug, Args)]
+pub struct UsageArgs {
+    /// How many days, today included
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
+    /// Where the logs and stores are.
+    #[command(flatten)]
+    pub place: Where,
     /// How it is printed
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,

@@ -17,14 +17,17 @@ pub mod graph_args;
 mod history;
 mod keep;
 mod logs;
+mod models;
 mod patrol;
 mod police;
 mod police_show;
 mod printer;
 mod progress;
 mod runs;
+mod spending;
 mod start;
 mod status;
+mod usage;
 mod world;
 
 use std::process::ExitCode;
@@ -61,6 +64,8 @@ fn run(cli: Cli) -> Outcome {
     match cli.command {
         Command::Completions { shell } => completions(shell),
         Command::Explain { code, format } => explain::run(code.as_deref(), format),
+        Command::Models(command) => on_runtime(async |_| models::run(&global, command).await),
+        Command::Usage(args) => usage::run(&global, &args),
         Command::Config(command) => config::run(&global, command),
         Command::Logs(args) => logs::run(&global, &args),
         Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),

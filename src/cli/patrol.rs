@@ -11,6 +11,7 @@ use super::args::{Format, Global, PatrolArgs, PatrolCommand, threshold};
 use super::failure::{self, Failure, Outcome};
 use super::printer::{self, Page, bold, count, dim, severity, size};
 use super::progress::Progress;
+use super::spending::{Before, Spending};
 use super::status;
 use super::world::{DirLock, World, station_failure, store_failure, workflow_failure};
 use crate::case::{CaseFile, PatrolFlag, Severity};
@@ -51,6 +52,8 @@ struct Report {
     waiting: bool,
     /// Graphs and prompts in use that are not the built-in ones.
     changed_workflows: Vec<String>,
+    /// What models were asked, and what it cost; none where no model is asked.
+    models: Option<Spending>,
 }
 
 impl Report {
@@ -165,6 +168,7 @@ async fn look(
 ) -> Result<Report, Failure> {
     let mut report =
         Report { version: 1, log_dir: world.paths.logs.display().to_string(), ..Report::default() };
+    let before = Before::of(world)?;
     let versions = &world.patrol.settings.versions;
     let request = json!({ "log_dir": report.log_dir, "ruleset_version": versions.ruleset, "model_version": versions.model,
         "due_only": args.watch });
@@ -220,6 +224,7 @@ async fn look(
     report.unreadable_entries = world.patrol.store.rejected_entries().map_err(store_failure)?;
     report.waiting = world.patrol.store.has_pending(Due::All).map_err(store_failure)?;
     report.unreviewed = world.patrol.store.unreviewed().map_err(store_failure)?;
+    report.models = before.map(|before| before.spending(world)).transpose()?;
     Ok(report)
 }
 
@@ -311,6 +316,9 @@ fn show_look(world: &World, report: &Report, format: Format) -> Result<(), Failu
     if open > 0 {
         text::push(&mut line, format_args!(", {} not reviewed", count(open, "turn")));
     }
+    if let Some(models) = report.models.as_ref().filter(|models| models.calls > 0) {
+        text::push(&mut line, format_args!(", {}", models.line()));
+    }
     for (reason, turns) in report.sweeps.iter().flat_map(|sweep| &sweep.pending_reasons) {
         text::push(&mut line, format_args!("\n    {turns} × {}", text::plain(reason)));
     }
@@ -390,6 +398,9 @@ fn page(world: &World, report: &Report) -> String {
                 lines.push(format!("           {turns} × {}", text::plain(reason)));
             }
         }
+    }
+    if let Some(models) = report.models.as_ref().filter(|models| models.calls > 0 || models.is_over()) {
+        lines.push(format!("{}  {}", bold("models   "), models.line()));
     }
     if report.unreadable_entries > 0 {
         lines.push(format!(

@@ -7,11 +7,13 @@ use serde::Serialize;
 use super::args::{Format, Global, Where};
 use super::failure::{self, Outcome};
 use super::printer::{self, bold, count, severity, thousands};
-use super::world::{paths, require_stores, store_failure};
+use super::spending::Today;
+use super::world::{self, require_stores, store_failure};
 use crate::case::Severity;
 use crate::patrol;
 use crate::store::patrol_state::{PatrolStore, TurnCounts};
 use crate::store::police::{DeadLetter, PoliceStore, QueueCounts};
+use crate::store::usage::UsageStore;
 use crate::text;
 
 #[derive(Debug, Serialize)]
@@ -29,11 +31,14 @@ struct Status {
     queue: QueueCounts,
     dead_letters: Vec<DeadLetter>,
     cases: u64,
+    /// What models cost today, and of what; none where no model was ever asked.
+    models: Option<Today>,
 }
 
 /// Runs the verb.
 pub(super) fn run(global: &Global, place: &Where, format: Format) -> Outcome {
-    let paths = paths(global, place)?;
+    let config = world::config(global, Some(place))?;
+    let paths = config.paths();
     require_stores(&paths)?;
     let store = PatrolStore::open(&paths.patrol_state()).map_err(store_failure)?;
     patrol::import_flags(&store, &paths.flags_export()).map_err(store_failure)?;
@@ -58,6 +63,12 @@ pub(super) fn run(global: &Global, place: &Where, format: Format) -> Outcome {
         queue: police.queue_counts().map_err(store_failure)?,
         dead_letters: police.dead_letters().map_err(store_failure)?,
         cases: police.case_count().map_err(store_failure)?,
+        models: if paths.usage().exists() {
+            let usage = UsageStore::open(&paths.usage()).map_err(store_failure)?;
+            Some(Today::of(Some(&usage), &config)?)
+        } else {
+            None
+        },
     };
     match format {
         Format::Json => printer::json(&status)?,
@@ -112,6 +123,9 @@ fn page(status: &Status) -> String {
         status.queue.working,
         status.queue.dead
     ));
+    if let Some(models) = &status.models {
+        lines.push(format!("{}  {} today", bold("models"), models.line()));
+    }
     for letter in &status.dead_letters {
         lines.push(format!(
             "       flag {} was given up after {}: {}",

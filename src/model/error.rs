@@ -297,11 +297,9 @@ impl fmt::Display for ModelError {
             Kind::AnswerTooLarge { limit_bytes } => {
                 write!(f, "the answer is larger than {limit_bytes} bytes")?;
             }
-            Kind::CircuitOpen { failures, left } => write!(
-                f,
-                "{provider} has failed {failures} times in a row and is not asked for {} s",
-                left.as_secs().max(1)
-            )?,
+            Kind::CircuitOpen { .. } => {
+                write!(f, "{provider} failed again and again, so it is not asked for a while")?;
+            }
             Kind::OverBudget(over) => {
                 let Spent { budget, spent, limit } = &**over;
                 write!(f, "the budget of this {budget} is spent: {spent} of {limit}")?;

@@ -154,6 +154,40 @@ impl UsageStore {
         })
     }
 
+    /// The newest call's number; 0 where there is none.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn last_call(&self) -> Result<i64, StoreError> {
+        self.file.read("find the newest call", |connection| {
+            connection.query_row("SELECT coalesce(max(id), 0) FROM calls", [], |row| row.get(0))
+        })
+    }
+
+    /// How many calls were made after the one of that number, and what they cost.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn since(&self, call: i64) -> Result<(u64, Usage), StoreError> {
+        self.file.read("count calls", |connection| {
+            connection.query_row(
+                "SELECT count(*), coalesce(sum(input_tokens), 0), coalesce(sum(cached_input_tokens), 0),
+                        coalesce(sum(output_tokens), 0), coalesce(sum(micro_usd), 0)
+                 FROM calls WHERE id > ?1",
+                [call],
+                |row| {
+                    let usage = Usage {
+                        input_tokens: count(row, 1)?,
+                        cached_input_tokens: count(row, 2)?,
+                        output_tokens: count(row, 3)?,
+                        micro_usd: count(row, 4)?,
+                    };
+                    Ok((count(row, 0)?, usage))
+                },
+            )
+        })
+    }
+
     fn write_call(&self, call: &Call) -> Result<(), StoreError> {
         self.file.write("write a call down", |transaction| {
             let account = call.account.as_ref();
@@ -311,5 +345,6 @@ mod tests {
         );
         assert_eq!((rows[1].failed, rows[1].estimated, rows[1].mean_latency_ms), (1, 1, 200));
         assert!(store.by_day(Some("2026-11-25")).unwrap().is_empty());
+        assert_eq!(store.since(store.last_call().unwrap() - 1).unwrap(), (1, call("", "ok", &case).usage));
     }
 }

@@ -31,6 +31,83 @@ fn the_table_of_variables_is_the_registry() {
     );
 }
 
+/// Puts the made text between two marks of the README, or says how.
+fn made(begin: &str, end: &str, text: &str, test: &str) {
+    let readme = readme();
+    let (before, rest) = readme.split_once(begin).expect(begin);
+    let (_, after) = rest.split_once(end).expect(end);
+    let told = format!("{before}{begin}\n{text}{end}{after}");
+    #[expect(clippy::disallowed_methods, reason = "for whoever changes the table, not for Sentrix")]
+    let update = std::env::var_os("UPDATE_README").is_some();
+    if update {
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"), &told).unwrap();
+    }
+    assert!(
+        update || told == readme,
+        "out of date; to write it anew:\nUPDATE_README=1 cargo test --test it {test}"
+    );
+}
+
+#[test]
+fn the_sections_of_providers_are_the_table() {
+    made(
+        "<!-- providers -->",
+        "<!-- end of providers -->",
+        &provider_sections(),
+        "the_sections_of_providers_are_the_table",
+    );
+}
+
+/// The README's section of every provider, made of the table.
+fn provider_sections() -> String {
+    let mut out = String::new();
+    for provider in sentrix::model::providers() {
+        let key = provider.key.first().map_or("", String::as_str);
+        let first = if provider.local {
+            let url =
+                if provider.base_url.is_empty() { "http://127.0.0.1:8080/v1" } else { &provider.base_url };
+            format!(
+                "export SENTRIX_PATROL_PROVIDER={} SENTRIX_PATROL_MODEL=MODEL {}={url}",
+                provider.id, provider.base_url_var
+            )
+        } else {
+            format!("export {key}=…   # made at {}", provider.keys_at)
+        };
+        out += &format!(
+            "\n#### {}\n\n```sh\n{first}\nsentrix patrol --once --log-dir ~/agent_logs\n```\n",
+            provider.name
+        );
+        if provider.local {
+            out += "\nNo key is needed. `SENTRIX_INVESTIGATOR_PROVIDER` and `_MODEL` do the same for investigations.\n";
+            continue;
+        }
+        let others: Vec<String> = provider
+            .models
+            .iter()
+            .filter(|model| model.id != provider.patrol && model.id != provider.investigator)
+            .map(|model| format!("`{}`", model.id))
+            .collect();
+        out += &format!(
+            "\nPatrols with `{}`, investigates with `{}`; also {}. [Documentation]({})\n",
+            provider.patrol,
+            provider.investigator,
+            others.join(", "),
+            provider.docs
+        );
+        for quirk in &provider.quirks {
+            let names: Vec<String> = quirk.models.iter().map(|name| format!("`{name}`")).collect();
+            let source = if quirk.source.starts_with("https://") {
+                format!("[source]({})", quirk.source)
+            } else {
+                format!("source: {}", quirk.source)
+            };
+            out += &format!("- {}: {} ({source})\n", names.join(", "), quirk.why);
+        }
+    }
+    out.push('\n');
+    out
+}
+
 #[test]
 fn the_readme_counts_the_rules_right() {
     let count = Detectors::builtin().rules().count();

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::args::{Format, Global, ModelsCommand, Where};
 use super::failure::{self, Failure, Outcome};
-use super::printer::{self, Page, bold, count, dim, thousands};
+use super::printer::{self, bold, count, dim, thousands};
 use super::world::{self, store_failure};
 use crate::clock::{self, SharedClock};
 use crate::config::Config;
@@ -59,26 +59,24 @@ fn list(global: &Global, only: Option<&str>, format: Format) -> Outcome {
             ));
         }
     }
-    lines.push(String::new());
-    let mut table = Page::new(&["PROVIDER", "MODEL", "IN", "OUT", "CONTEXT", "KEY"]);
+    let width = listed.iter().flat_map(|one| &one.models).map(|model| model.id.len()).max().unwrap_or(0);
     for provider in &listed {
-        let key = key_state(&config, provider);
-        for (index, model) in provider.models.iter().enumerate() {
-            table.row([
-                if index == 0 { bold(&provider.id) } else { String::new() },
-                model.id.clone(),
-                dollars(model.price.input),
-                dollars(model.price.output),
+        lines.push(String::new());
+        lines.push(format!("{}  {}", bold(&provider.id), key_state(&config, provider)));
+        for model in &provider.models {
+            let Price { input, output, .. } = model.price;
+            lines.push(format!(
+                "  {:<width$}  ${input:>6.3} in  ${output:>6.2} out  {:>9} context{}",
+                model.id,
                 thousands(model.context),
-                if index == 0 { key.clone() } else { String::new() },
-            ]);
+                default_of(provider, &model.id)
+            ));
         }
         if provider.models.is_empty() {
-            let none = String::new;
-            table.row([bold(&provider.id), String::from("any"), none(), none(), none(), key]);
+            lines.push(String::from("  any model that it serves"));
         }
     }
-    lines.push(table.to_string());
+    lines.push(String::new());
     lines.push(dim("US dollars per million tokens. Models that are not listed can be named all the same."));
     printer::data(lines.join("\n"))?;
     Ok(failure::DONE)
@@ -122,14 +120,17 @@ fn list_json(config: &Config, roles: &[RoleSettings], listed: &[&Provider]) -> O
 fn key_state(config: &Config, provider: &Provider) -> String {
     let key = config.provider_key(provider);
     match key.secret {
-        Some(_) => text::plain(&key.looked),
-        None if provider.local => String::from("none needed"),
-        None => dim(format!("not set: {}", text::plain(&key.looked))),
+        Some(_) => format!("key: {}", text::plain(&key.looked)),
+        None if provider.local => dim("no key needed"),
+        None => dim(format!("no key: set {}", text::plain(&key.looked))),
     }
 }
 
-fn dollars(price: f64) -> String {
-    format!("${price:.2}")
+/// Which roles a model plays where none is named.
+fn default_of(provider: &Provider, model: &str) -> String {
+    let roles: Vec<&str> =
+        ["patrol", "investigator"].into_iter().filter(|role| provider.default_model(role) == model).collect();
+    if roles.is_empty() { String::new() } else { dim(format!("  default: {}", roles.join(", "))) }
 }
 
 /// A provider by its id, or its name.
@@ -191,12 +192,9 @@ async fn test(global: &Global, only: Option<&str>, place: &Where, format: Format
     let clock = clock::system();
     // Where a patrol keeps its books, a test is written down too; elsewhere no file is made for it.
     let data = config.paths().usage();
-    let around = if data.exists() {
-        let usage = Arc::new(UsageStore::open(&data).map_err(store_failure)?);
-        Surroundings { answers: None, ..world::surroundings(&config, &usage, &clock) }
-    } else {
-        Surroundings::default()
-    };
+    let usage = if data.exists() { UsageStore::open(&data) } else { UsageStore::in_memory() };
+    let usage = Arc::new(usage.map_err(store_failure)?);
+    let around = Surroundings { answers: None, ..world::surroundings(&config, &usage, &clock) };
     let mut all = Vec::new();
     for role in chosen {
         for settings in role.chain {

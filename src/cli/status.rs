@@ -124,7 +124,7 @@ fn page(status: &Status) -> String {
         status.queue.dead
     ));
     if let Some(models) = &status.models {
-        lines.push(format!("{}  {} today", bold("models"), models.line()));
+        lines.push(format!("{}  today {}", bold("models"), models.line()));
     }
     for letter in &status.dead_letters {
         lines.push(format!(

@@ -94,6 +94,14 @@ impl UsageStore {
         Ok(Self { file: Repository::open(path, MIGRATIONS)? })
     }
 
+    /// A store that is gone with the process.
+    ///
+    /// # Errors
+    /// Where SQLite fails.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Ok(Self { file: Repository::in_memory(MIGRATIONS)? })
+    }
+
     /// Calls by day, role and model, the newest day first; of days from `since` on, where given.
     ///
     /// # Errors

@@ -60,6 +60,7 @@ fn the_sections_of_providers_are_the_table() {
 
 /// The README's section of every provider, made of the table.
 fn provider_sections() -> String {
+    use std::fmt::Write as _;
     let mut out = String::new();
     for provider in sentrix::model::providers() {
         let key = provider.key.first().map_or("", String::as_str);
@@ -73,10 +74,12 @@ fn provider_sections() -> String {
         } else {
             format!("export {key}=…   # made at {}", provider.keys_at)
         };
-        out += &format!(
+        write!(
+            out,
             "\n#### {}\n\n```sh\n{first}\nsentrix patrol --once --log-dir ~/agent_logs\n```\n",
             provider.name
-        );
+        )
+        .unwrap();
         if provider.local {
             out += "\nNo key is needed. `SENTRIX_INVESTIGATOR_PROVIDER` and `_MODEL` do the same for investigations.\n";
             continue;
@@ -87,13 +90,15 @@ fn provider_sections() -> String {
             .filter(|model| model.id != provider.patrol && model.id != provider.investigator)
             .map(|model| format!("`{}`", model.id))
             .collect();
-        out += &format!(
+        write!(
+            out,
             "\nPatrols with `{}`, investigates with `{}`; also {}. [Documentation]({})\n",
             provider.patrol,
             provider.investigator,
             others.join(", "),
             provider.docs
-        );
+        )
+        .unwrap();
         for quirk in &provider.quirks {
             let names: Vec<String> = quirk.models.iter().map(|name| format!("`{name}`")).collect();
             let source = if quirk.source.starts_with("https://") {
@@ -101,7 +106,7 @@ fn provider_sections() -> String {
             } else {
                 format!("source: {}", quirk.source)
             };
-            out += &format!("- {}: {} ({source})\n", names.join(", "), quirk.why);
+            writeln!(out, "- {}: {} ({source})", names.join(", "), quirk.why).unwrap();
         }
     }
     out.push('\n');

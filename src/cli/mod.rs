@@ -22,6 +22,7 @@ mod police_show;
 mod printer;
 mod progress;
 mod runs;
+mod setup;
 mod start;
 mod status;
 mod world;
@@ -62,6 +63,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Explain { code, format } => explain::run(code.as_deref(), format),
         Command::Logs(args) => logs::run(&args),
         Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),
+        Command::Setup(args) => on_runtime(async |shutdown| setup::run(&args, &shutdown).await),
         Command::Patrol(args) => on_runtime(async |shutdown| patrol::run(&global, args, &shutdown).await),
         Command::Police(args) => on_runtime(async |shutdown| police::run(&global, args, &shutdown).await),
         Command::Graph(command) => on_runtime(async |shutdown| graph::run(&global, command, &shutdown).await),
@@ -82,8 +84,8 @@ fn on_runtime(command: impl AsyncFnOnce(Shutdown) -> Outcome) -> Outcome {
             () = aborted.cancelled() => Err(Failure::Interrupted),
         }
     });
-    if matches!(outcome, Err(Failure::Interrupted)) {
-        // At once: a detector in the middle of a large turn is not waited for.
+    if matches!(outcome, Err(Failure::Interrupted | Failure::Left(_))) {
+        // At once: a detector in the middle of a large turn, or a question, is not waited for.
         runtime.shutdown_background();
     }
     outcome

@@ -63,6 +63,14 @@ pub fn get(variable: Variable) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
+/// The value of a variable that data names, as the table of providers does, or that is the system's own; else as [`get`].
+pub fn get_named(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    let value = std::env::var(name).ok()?;
+    let value = value.trim();
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
 /// A secret variable's value; `no-key-set` counts as none.
 pub fn secret(variable: Variable) -> Option<SecretString> {
     get(variable).filter(|value| value != "no-key-set").map(SecretString::from)

@@ -284,6 +284,8 @@ impl Default for Security {
 pub(super) struct Answers {
     /// None: rules alone decide.
     pub(super) models: Option<ModelAnswers>,
+    /// Whether the user said so.
+    pub(super) rules_only: bool,
     pub(super) reasoning: Reasoning,
     pub(super) capture_reasoning: bool,
     pub(super) channels: Vec<Channel>,
@@ -301,6 +303,7 @@ impl Default for Answers {
     fn default() -> Self {
         Self {
             models: None,
+            rules_only: false,
             reasoning: Reasoning::default(),
             capture_reasoning: true,
             channels: Vec::new(),

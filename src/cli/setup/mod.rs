@@ -74,24 +74,28 @@ async fn wizard(answers: Answers, places: Places, shutdown: &Shutdown) -> Result
 async fn ask(answers: Answers, places: &Places, shutdown: &Shutdown) -> Result<Finished, Failure> {
     let _restore = Restore;
     printer::note(format_args!(
-        "\n{}\nEnter takes what is marked. Nothing is written before you say so at the end.\n",
-        printer::bold("Sentrix setup")
+        "\n{}\n{}\n",
+        printer::bold("Sentrix setup"),
+        printer::fold("Enter takes what is marked. Nothing is written before you say so at the end.", "")
     ));
     let (handle, drain, places) = (Handle::current(), shutdown.drain().clone(), places.clone());
     let asking = tokio::task::spawn_blocking(move || {
         let check = |settings: ModelSettings| {
-            handle.block_on(async {
+            let answer = handle.block_on(async {
                 tokio::select! {
-                    biased;
-                    () = drain.cancelled() => Checked::Left,
-                    answer = call(settings) => match answer {
-                        Ok(()) => Checked::Fine,
-                        Err(error) => Checked::Failed(Box::new(error)),
-                    },
+                    () = drain.cancelled() => None,
+                    answer = call(settings) => Some(answer),
                 }
-            })
+            });
+            match answer {
+                // The runtime may be gone by then, which looks like a failure of the call.
+                _ if drain.is_cancelled() => Checked::Left,
+                None => Checked::Left,
+                Some(Ok(())) => Checked::Fine,
+                Some(Err(error)) => Checked::Failed(Box::new(error)),
+            }
         };
-        let mut terminal = Terminal::new();
+        let mut terminal = Terminal::new(drain.clone());
         let wizard =
             Wizard { ask: &mut terminal, env: &env::get_named, check: &check, places: &places, answers };
         wizard.run()
@@ -171,7 +175,7 @@ fn missing_variables(answers: &Answers) -> Vec<String> {
 /// The answers that flags give; the rest has its defaults.
 fn from_flags(args: &SetupArgs) -> Result<Answers, Failure> {
     let usage = |text: String| Err(Failure::Usage(text));
-    let mut answers = Answers::default();
+    let mut answers = Answers { rules_only: args.provider.as_deref() == Some("none"), ..Answers::default() };
     let chosen = match args.provider.as_deref() {
         Some("none") => None,
         Some(id) => Some(provider(id).ok_or_else(|| Failure::Usage(unknown_provider(id)))?),
@@ -240,17 +244,10 @@ fn no_terminal() -> String {
     let (id, variable) = first.map_or(("openai", "OPENAI_API_KEY"), |one| {
         (one.id.as_str(), one.key.first().map_or("", String::as_str))
     });
-    let variables: Vec<&str> = providers()
-        .iter()
-        .filter(|one| !one.local)
-        .filter_map(|one| one.key.first())
-        .map(String::as_str)
-        .collect();
     format!(
         "`sentrix setup` asks questions and needs a terminal. Without one, say it all in one line:\n  \
          sentrix setup --yes --provider {id} --key-env {variable}\n\
          More of it: --model NAME, --base-url URL, --patrol or --no-patrol, --escalation medium_above, --path FILE.\n\
-         Or no settings at all: set one of {}.",
-        variables.join(", ")
+         Or set the key's variable alone, as {variable}: no settings are needed then."
     )
 }

@@ -45,17 +45,21 @@ impl Places {
         }
     }
 
-    /// A path as it is shown and written down: `~/…` below the home folder, `./…` in the working folder.
+    /// A path as it is shown.
     pub(super) fn short(&self, path: &Path) -> String {
+        text::plain(&self.written(path))
+    }
+
+    /// A path as it is written down: `~/…` below the home folder, `./…` in the working folder.
+    fn written(&self, path: &Path) -> String {
         let below = self.home.as_ref().and_then(|home| path.strip_prefix(home).ok());
-        let short = match below {
+        match below {
             Some(rest) => format!("~/{}", rest.display()),
             None if path.parent().is_some_and(|parent| parent.as_os_str().is_empty()) => {
                 format!("./{}", path.display())
             }
             None => path.display().to_string(),
-        };
-        text::plain(&short)
+        }
     }
 }
 
@@ -254,7 +258,7 @@ fn reference(
 ) -> Option<(&'static str, String)> {
     match (secret, keep, &places.keys) {
         (Secret::None, _, _) => None,
-        (Secret::Typed(_), Keep::File, Some(keys)) => Some(("file", places.short(&keys.join(file)))),
+        (Secret::Typed(_), Keep::File, Some(keys)) => Some(("file", places.written(&keys.join(file)))),
         (Secret::Typed(_), _, _) => Some(("env", usual.to_owned())),
         (Secret::Variable(name), _, _) => Some(("env", name.clone())),
     }

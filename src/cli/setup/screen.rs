@@ -9,6 +9,7 @@ use inquire::ui::{Attributes, Color, ErrorMessageRenderConfig, RenderConfig, Sty
 use inquire::validator::{ErrorMessage, Validation};
 use inquire::{InquireError, MultiSelect, Password, PasswordDisplayMode, Select, Text};
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::env;
 use crate::text;
@@ -116,13 +117,19 @@ impl Drop for Restore {
 #[derive(Debug)]
 pub(super) struct Terminal {
     look: RenderConfig<'static>,
+    /// Cancelled once the wizard is left by a signal: the terminal is given back, and nothing may be asked or said any more.
+    left: CancellationToken,
 }
 
 impl Terminal {
     /// With colours, unless `NO_COLOR` is set.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(left: CancellationToken) -> Self {
         let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-        Self { look: look(colour) }
+        Self { look: look(colour), left }
+    }
+
+    fn still_here(&self) -> Asked<()> {
+        if self.left.is_cancelled() { Err(Stop::Leave) } else { Ok(()) }
     }
 
     fn message(&self, question: &Question<'_>) -> String {
@@ -151,9 +158,10 @@ impl Terminal {
         help
     }
 
-    /// The choices, a line each, their meanings below each other.
+    /// The choices, a line each, their meanings below each other where there is room.
     fn lines(&self, choices: &[Choice], taken: usize) -> Vec<String> {
         let widest = choices.iter().map(|choice| choice.label.chars().count()).max().unwrap_or_default();
+        let widest = if self.width() < NARROW { 0 } else { widest };
         let room = self.width().saturating_sub(taken);
         let line = |choice: &Choice| {
             let line = format!("{:<widest$}  {}", choice.label, choice.note);
@@ -187,6 +195,7 @@ impl Ask for Terminal {
         let answer = |chosen: ListOption<&String>| {
             choices.get(chosen.index).map_or_else(String::new, |choice| text::bounded(&choice.label, room))
         };
+        self.still_here()?;
         Select::new(&message, self.lines(choices, 3))
             .with_starting_cursor(start.min(choices.len().saturating_sub(1)))
             .with_page_size(page())
@@ -216,6 +225,7 @@ impl Ask for Terminal {
                 .collect();
             text::bounded(if names.is_empty() { "none".into() } else { names.join(", ") }.as_str(), room)
         };
+        self.still_here()?;
         MultiSelect::new(&message, self.lines(choices, 7))
             .with_default(marked)
             .with_page_size(page())
@@ -233,6 +243,7 @@ impl Ask for Terminal {
         let (message, help) =
             (self.message(question), self.help(question, keys, "hidden · Enter · Esc · Ctrl+C"));
         let width = self.width().saturating_sub(2);
+        self.still_here()?;
         Password::new(&message)
             .without_confirmation()
             .with_display_mode(PasswordDisplayMode::Masked)
@@ -270,11 +281,14 @@ impl Ask for Terminal {
         if !default.is_empty() {
             prompt = prompt.with_default(&default);
         }
+        self.still_here()?;
         prompt.prompt().map(|typed| typed.trim().to_owned()).map_err(stopped)
     }
 
     fn say(&mut self, text: &str) {
-        crate::cli::printer::note(text);
+        if self.still_here().is_ok() {
+            crate::cli::printer::note(text);
+        }
     }
 
     fn width(&self) -> usize {

@@ -192,13 +192,18 @@ impl Wizard<'_> {
             })
             .collect();
         choices.push(Choice::new("No model", "rules only, nothing leaves this machine"));
-        let start = now.and_then(|id| offered.iter().position(|provider| provider.id == id)).unwrap_or(0);
+        let start = match now {
+            Some(id) => offered.iter().position(|provider| provider.id == id).unwrap_or(0),
+            None if self.answers.rules_only => offered.len(),
+            None => 0,
+        };
         let question = question(
             1,
             "Provider",
             "Whose model judges what rules cannot? It gets log text, secrets masked.",
         );
         let chosen = self.ask.select(&question, &choices, start)?;
+        self.answers.rules_only = chosen == offered.len();
         let Some(provider) = offered.get(chosen).copied() else {
             self.answers.models = None;
             return Ok(Step::Channels);
@@ -281,7 +286,7 @@ impl Wizard<'_> {
             Checked::Left => return Err(Stop::Leave),
             Checked::Failed(error) => error,
         };
-        let said = format!("✗ {}.", text::causes(error.as_ref()));
+        let said = format!("✗ {}", text::causes(error.as_ref()));
         let width = self.ask.width().saturating_sub(2);
         let said = screen::fold(&text::bounded(&said, 600), width).replace('\n', "\n  ");
         self.ask.say(&bad(&format!("  {said}")));
@@ -328,44 +333,38 @@ impl Wizard<'_> {
         let Some(models) = &mut self.answers.models else { return Ok(()) };
         let provider = models.provider;
         let field = field(models);
-        let help = match name {
-            "Patrol" => "Reads every new turn: a cheap model will do.",
-            "Investigator" => "Looks into what patrol flags: a stronger model pays.",
-            "OpenClaw" => "The model OpenClaw itself runs on.",
-            _ => "",
+        let (role, help) = match name {
+            "Investigator" => ("investigator", "Looks into what patrol flags: a stronger model pays."),
+            "OpenClaw" => ("agent", "The model OpenClaw itself runs on."),
+            _ => ("patrol", "Reads every new turn: a cheap model will do."),
         };
         let question = question(step, name, help);
         let typed: Check = Arc::new(|typed| match sound(typed) {
             Ok(()) if typed.is_empty() => Err("type the model's name, as its provider writes it".into()),
             checked => checked.map_err(|_| "a model's name has no spaces".into()),
         });
+        // What is suggested, or was named before, is offered even where its price is not known.
+        let now = field.clone();
+        let mut ids: Vec<&str> = provider.models.iter().map(|model| model.id.as_str()).collect();
+        for id in [now.as_str(), provider.default_model(role)] {
+            if !id.is_empty() && !ids.contains(&id) {
+                ids.insert(0, id);
+            }
+        }
         if provider.models.is_empty() {
-            *field = self.ask.text(&question, field, typed)?;
+            *field = self.ask.text(&question, &now, typed)?;
             return Ok(());
         }
-        let mut choices: Vec<Choice> = provider
-            .models
-            .iter()
-            .map(|model| {
-                let price = format!(
-                    "${} in, ${} out per million tokens",
-                    dollars(model.price.input),
-                    dollars(model.price.output)
-                );
-                Choice::new(&model.id, price)
-            })
-            .collect();
+        let mut choices: Vec<Choice> = ids.iter().map(|id| Choice::new(id, price(provider, id))).collect();
         choices.push(Choice::new("Another…", "type its name"));
         loop {
-            let listed = provider.models.iter().position(|model| model.id == *field);
-            let start = listed.unwrap_or(if field.is_empty() { 0 } else { provider.models.len() });
+            let start = ids.iter().position(|id| *id == now).unwrap_or(0);
             let chosen = self.ask.select(&question, &choices, start)?;
-            if let Some(model) = provider.models.get(chosen) {
-                field.clone_from(&model.id);
+            if let Some(id) = ids.get(chosen) {
+                (*id).clone_into(field);
                 return Ok(());
             }
-            let default = if listed.is_some() { "" } else { field.as_str() };
-            match self.ask.text(&question, default, Arc::clone(&typed)) {
+            match self.ask.text(&question, "", Arc::clone(&typed)) {
                 Ok(named) => {
                     *field = named;
                     return Ok(());
@@ -429,7 +428,7 @@ impl Wizard<'_> {
 
     fn token(&mut self, slot: Slot) -> Asked<Step> {
         let (variable, head) = (slot.variable(), slot.head());
-        let help = format!("Made at {}. Enter alone: you set {variable} yourself.", slot.made_at());
+        let help = format!("Get it from {}. Enter alone if you set {variable} yourself.", slot.made_at());
         let check: Check = Arc::new(move |typed| {
             sound(typed)?;
             let wrong = !typed.is_empty()
@@ -501,8 +500,8 @@ impl Wizard<'_> {
 
     fn security(&mut self) -> Asked<Step> {
         let own = self.answers.security != Security::default();
-        let choices = [Choice::new("Safe defaults", "what you read below"), Choice::new("Change them", "")];
-        let help = format!("{}.", summary::security(Security::default()));
+        let choices = [Choice::new("Safe defaults", ""), Choice::new("Change them", "")];
+        let help = format!("Safe: {}.", summary::security(Security::default()));
         let chosen = self.ask.select(&question(8, "Security", &help), &choices, usize::from(own))?;
         if chosen == 0 {
             self.answers.security = Security::default();
@@ -593,6 +592,14 @@ fn sound(typed: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("this holds spaces or characters that no key has: copy it again".into())
+}
+
+/// What a model costs, as far as the table says.
+fn price(provider: &Provider, model: &str) -> String {
+    provider.listed(model).map_or_else(String::new, |listed| {
+        let (input, output) = (dollars(listed.price.input), dollars(listed.price.output));
+        format!("${input} in, ${output} out per million tokens")
+    })
 }
 
 /// Dollars with two digits, or three where they matter.

@@ -460,6 +460,24 @@ fn the_users_own_folder_may_be_chosen_or_nothing_saved() {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_leaves_nothing_and_asks_again() {
+    let desk = Desk::new();
+    fs::create_dir(desk.here()).unwrap();
+    let mut wizard = desk.start();
+    wizard.choose("openai");
+    wizard.answer("Key", &["sk-secret", ENTER]);
+    wizard.answer("Check it now", &[DOWN, ENTER]);
+    wizard.enters(&DEFAULT_PATH[2..11]);
+    wizard.enters(&["Keys you typed", "All right?"]);
+    wizard.pty.sees("cannot replace sentrix.toml");
+    assert!(desk.files().is_empty());
+    wizard.answer("All right?", &[DOWN, ENTER]);
+    wizard.pty.sees("sentrix config show");
+    wizard.done(0);
+    assert!(desk.key_file("openai").exists());
+}
+
+#[test]
 fn forty_columns_are_enough() {
     let server = ok();
     let desk = Desk::new().with_openai(&server);

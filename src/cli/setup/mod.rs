@@ -62,22 +62,37 @@ async fn wizard(answers: Answers, places: Places, shutdown: &Shutdown) -> Result
     if !screen::is_terminal() {
         return Err(Failure::Usage(no_terminal()));
     }
-    let Finished { answers, file } = ask(answers, &places, shutdown).await?;
-    match &file {
-        Some(file) => finish(&answers, file, &places)?,
-        None => printer::note(NOTHING_WRITTEN),
-    }
-    Ok(file)
-}
-
-/// Asks, on a thread of its own: reading keys blocks. Whatever ends it, the terminal is given back.
-async fn ask(answers: Answers, places: &Places, shutdown: &Shutdown) -> Result<Finished, Failure> {
-    let _restore = Restore;
     printer::note(format_args!(
         "\n{}\n{}\n",
         printer::bold("Sentrix setup"),
         printer::fold("Enter takes what is marked. Nothing is written before you say so at the end.", "")
     ));
+    let mut finished = ask(answers, &places, false, shutdown).await?;
+    loop {
+        let Some(file) = &finished.file else {
+            printer::note(NOTHING_WRITTEN);
+            return Ok(None);
+        };
+        match finish(&finished.answers, file, &places) {
+            Ok(()) => return Ok(finished.file),
+            // Nobody answers it all again because of a folder that cannot be written.
+            Err(failure @ (Failure::Unavailable(_) | Failure::Refused(_))) => {
+                failure.report();
+                finished = ask(finished.answers, &places, true, shutdown).await?;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Asks, on a thread of its own: reading keys blocks. Whatever ends it, the terminal is given back.
+async fn ask(
+    answers: Answers,
+    places: &Places,
+    at_the_end: bool,
+    shutdown: &Shutdown,
+) -> Result<Finished, Failure> {
+    let _restore = Restore;
     let (handle, drain, places) = (Handle::current(), shutdown.drain().clone(), places.clone());
     let asking = tokio::task::spawn_blocking(move || {
         let check = |settings: ModelSettings| {
@@ -96,8 +111,14 @@ async fn ask(answers: Answers, places: &Places, shutdown: &Shutdown) -> Result<F
             }
         };
         let mut terminal = Terminal::new(drain.clone());
-        let wizard =
-            Wizard { ask: &mut terminal, env: &env::get_named, check: &check, places: &places, answers };
+        let wizard = Wizard {
+            ask: &mut terminal,
+            env: &env::get_named,
+            check: &check,
+            places: &places,
+            answers,
+            at_the_end,
+        };
         wizard.run()
     });
     let asked = tokio::select! {

@@ -72,12 +72,17 @@ pub(super) struct Saved {
     pub(super) keys: Vec<PathBuf>,
 }
 
-/// Writes key files, a copy of settings that are replaced, and the settings; in this order, so that settings never name a file
-/// that is not there.
+/// Writes key files, a copy of settings that are replaced, and the settings: all of them or, where one cannot be written, none. They
+/// come into place in this order, so that settings never name a file that is not there.
 ///
 /// # Errors
 /// Where one of them cannot be written.
 pub(super) fn write(answers: &Answers, file: &Path, places: &Places) -> Result<Saved, Failure> {
+    let mut staged = Vec::new();
+    let mut stage = |path: &Path, bytes: &[u8]| {
+        staged.push(Staged::new(path, bytes).map_err(|error| cannot("write", path, error))?);
+        Ok::<(), Failure>(())
+    };
     let mut keys = Vec::new();
     let typed = answers.typed();
     if answers.keep == Keep::File
@@ -87,8 +92,7 @@ pub(super) fn write(answers: &Answers, file: &Path, places: &Places) -> Result<S
         key_folder(folder)?;
         for (name, _, secret) in typed {
             let path = folder.join(name);
-            replace_private(&path, format!("{}\n", secret.expose_secret()).as_bytes())
-                .map_err(|error| cannot("write", &path, error))?;
+            stage(&path, format!("{}\n", secret.expose_secret()).as_bytes())?;
             keys.push(path);
         }
     }
@@ -100,13 +104,17 @@ pub(super) fn write(answers: &Answers, file: &Path, places: &Places) -> Result<S
             let mut name = file.file_name().unwrap_or_default().to_owned();
             name.push(".bak");
             let backup = file.with_file_name(name);
-            replace_private(&backup, &old).map_err(|error| cannot("write", &backup, error))?;
+            stage(&backup, &old)?;
             Some(backup)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(cannot("read", file, error)),
+        Err(error) => return Err(cannot("replace", file, error)),
     };
-    replace_private(file, toml(answers, places).as_bytes()).map_err(|error| cannot("write", file, error))?;
+    stage(file, toml(answers, places).as_bytes())?;
+    for staged in staged {
+        let path = staged.path.clone();
+        staged.place().map_err(|error| cannot("write", &path, error))?;
+    }
     Ok(Saved { backup, keys })
 }
 
@@ -132,22 +140,35 @@ fn key_folder(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Replaces a file by one that only its owner can read. What was there, a link too, is replaced and never written to.
-fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let beside = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
-    let written = match export::write_private_new(&beside, bytes) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+/// A file that only its owner can read, beside the place where it belongs; taken away again unless it comes there.
+struct Staged {
+    beside: PathBuf,
+    path: PathBuf,
+}
+
+impl Staged {
+    fn new(path: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let beside = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
+        if beside.symlink_metadata().is_ok() {
             // Left behind by a process of the same number that was killed.
             fs::remove_file(&beside)?;
-            export::write_private_new(&beside, bytes)
         }
-        other => other,
-    };
-    written.and_then(|()| fs::rename(&beside, path)).inspect_err(|_| {
-        // The first error is the one to tell.
-        fs::remove_file(&beside).unwrap_or_default();
-    })
+        export::write_private_new(&beside, bytes)?;
+        Ok(Self { beside, path: path.to_owned() })
+    }
+
+    /// Puts it in its place. What was there, a link too, is replaced and never written to.
+    fn place(self) -> io::Result<()> {
+        fs::rename(&self.beside, &self.path)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Gone where it was placed; where it cannot be taken away, nothing better can be done.
+        fs::remove_file(&self.beside).unwrap_or_default();
+    }
 }
 
 /// The settings as text: the models, and what departs from the defaults.

@@ -82,6 +82,8 @@ pub(super) struct Wizard<'a> {
     pub(super) check: CheckCall<'a>,
     pub(super) places: &'a Places,
     pub(super) answers: Answers,
+    /// Whether all but the last question was answered before.
+    pub(super) at_the_end: bool,
 }
 
 impl Wizard<'_> {
@@ -91,7 +93,7 @@ impl Wizard<'_> {
     /// [`Stop::Leave`] where the user leaves, [`Stop::Broken`] where the terminal does; never [`Stop::Back`].
     pub(super) fn run(mut self) -> Asked<Finished> {
         let mut trail = Vec::new();
-        let mut step = Step::Provider;
+        let mut step = if self.at_the_end { Step::Save } else { Step::Provider };
         loop {
             match self.step(step) {
                 Ok(Next::To(next)) => trail.push(std::mem::replace(&mut step, next)),

@@ -136,7 +136,8 @@ fn play(script: &[Say], env: Env<'_>, failures: usize) -> Came {
     };
     let places = Places::of(&|name| (name == "HOME").then(|| "/home/nobody".into()));
     let answers = Answers::default();
-    let outcome = Wizard { ask: &mut scripted, env, check: &check, places: &places, answers }.run();
+    let outcome =
+        Wizard { ask: &mut scripted, env, check: &check, places: &places, answers, at_the_end: false }.run();
     let Scripted { asked, said, refused, .. } = scripted;
     Came { outcome, asked, said, refused, checked: checked.into_inner().unwrap() }
 }

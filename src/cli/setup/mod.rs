@@ -3,10 +3,11 @@
 //! **Invariant:** nothing is written before the last confirmation, and no secret is shown or stands in `sentrix.toml`.
 //! **Invariant:** the terminal is given back as it was, however the wizard ends.
 //!
-//! `steps.rs` holds the questions and where each leads, `answers.rs` what was answered, `screen.rs` how it looks, `save.rs` what is
+//! `steps.rs` holds the questions and where each leads (`openclaw.rs` those about OpenClaw itself), `answers.rs` what was answered, `screen.rs` how it looks, `save.rs` what is
 //! written. Start reading at `steps.rs`.
 
 mod answers;
+mod openclaw;
 mod save;
 mod screen;
 mod steps;

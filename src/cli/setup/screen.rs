@@ -310,7 +310,7 @@ fn look(colour: bool) -> RenderConfig<'static> {
         return plain;
     }
     let cyan = StyleSheet::new().with_fg(Color::DarkCyan);
-    let grey = StyleSheet::new().with_fg(Color::DarkGrey);
+    // Grey stays away: where a theme paints it like its background, nobody reads the help.
     let red = StyleSheet::new().with_fg(Color::LightRed);
     let bold = StyleSheet::new().with_attr(Attributes::BOLD);
     RenderConfig {
@@ -318,12 +318,10 @@ fn look(colour: bool) -> RenderConfig<'static> {
         answered_prompt_prefix: plain.answered_prompt_prefix.with_fg(Color::DarkGreen),
         highlighted_option_prefix: plain.highlighted_option_prefix.with_style_sheet(cyan),
         selected_checkbox: plain.selected_checkbox.with_fg(Color::DarkGreen),
-        canceled_prompt_indicator: plain.canceled_prompt_indicator.with_style_sheet(grey),
+        canceled_prompt_indicator: plain.canceled_prompt_indicator.with_style_sheet(cyan),
         prompt: bold,
         selected_option: Some(cyan),
         answer: cyan,
-        default_value: grey,
-        help_message: grey,
         error_message: plain
             .error_message
             .with_prefix(Styled::new("✗").with_style_sheet(red))

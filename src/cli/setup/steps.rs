@@ -11,7 +11,7 @@ use super::save::Places;
 use super::screen::{self, Ask, Asked, Check, Choice, Question, Stop, bad, good};
 use super::summary;
 use crate::cli::args::Escalation;
-use crate::model::{ModelError, ModelSettings, Provider, providers};
+use crate::model::{ModelError, ModelErrorKind, ModelSettings, Provider, Retry, providers};
 use crate::text;
 
 /// What one small call brought.
@@ -291,6 +291,9 @@ impl Wizard<'_> {
         let said = screen::fold(&text::bounded(&said, 600), width).replace('\n', "\n  ");
         self.ask.say(&bad(&format!("  {said}")));
         let mut choices = Vec::new();
+        if error.retry() != Retry::Never {
+            choices.push((Choice::new("Try again", ""), Some(Step::Check)));
+        }
         if !models.provider.key.is_empty() {
             choices.push((Choice::new("Another key", ""), Some(Step::Key)));
         }
@@ -301,7 +304,17 @@ impl Wizard<'_> {
         choices.push((Choice::new("Keep it anyway", "it may be the network, or the account"), Some(after)));
         choices.push((Choice::new("Leave", "nothing is written"), None));
         let (shown, steps): (Vec<Choice>, Vec<Option<Step>>) = choices.into_iter().unzip();
-        let chosen = self.ask.select(&question(1, "What now", ""), &shown, 0)?;
+        let likely = match error.kind {
+            ModelErrorKind::UnknownModel(_) => Step::CheckModel,
+            ModelErrorKind::NoEndpoint(_) | ModelErrorKind::BadUrl(_) => Step::Address,
+            _ => Step::Key,
+        };
+        let start = if error.retry() == Retry::Never {
+            steps.iter().position(|step| *step == Some(likely)).unwrap_or(0)
+        } else {
+            0
+        };
+        let chosen = self.ask.select(&question(1, "What now", ""), &shown, start)?;
         steps.get(chosen).copied().flatten().ok_or(Stop::Leave)
     }
 

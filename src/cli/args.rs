@@ -58,6 +58,8 @@ pub struct Global {
 pub enum Command {
     /// Patrol a copy of the recorded example logs: the quickest way to see what Sentrix does
     Demo(DemoArgs),
+    /// Set up models, keys, channels and security: asks, and writes sentrix.toml
+    Setup(SetupArgs),
     /// Scan OpenClaw's logs for incidents and raise flags
     #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
     Patrol(PatrolArgs),
@@ -142,6 +144,38 @@ pub struct DemoArgs {
     /// Folder for the copy of the examples, made if it is not there
     #[arg(long = "log-dir", visible_alias = "dir", value_name = "DIR", default_value = ".sentrix/demo")]
     pub dir: PathBuf,
+}
+
+/// `sentrix setup`
+#[derive(Clone, Debug, Default, Args)]
+pub struct SetupArgs {
+    /// Provider of the models, as anthropic; none for rules only [default: the first whose key is set]
+    #[arg(long, value_name = "ID")]
+    pub provider: Option<String>,
+    /// Model for patrol, investigations and OpenClaw [default: those the provider's entry suggests]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Variable that holds the provider's key
+    #[arg(long, value_name = "VAR")]
+    pub key_env: Option<String>,
+    /// Where the provider is, if not where it usually is
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// Watch what agents do (the default)
+    #[arg(long, overrides_with = "no_patrol")]
+    pub patrol: bool,
+    /// Do not watch, unless a patrol is started
+    #[arg(long)]
+    pub no_patrol: bool,
+    /// From which severity on flags go to the police
+    #[arg(long, value_enum)]
+    pub escalation: Option<Escalation>,
+    /// Ask nothing: take the flags and the defaults, and write
+    #[arg(short, long)]
+    pub yes: bool,
+    /// File that is written [default: ./sentrix.toml]
+    #[arg(long, value_name = "FILE")]
+    pub path: Option<PathBuf>,
 }
 
 /// `sentrix patrol`

@@ -16,6 +16,8 @@ pub(super) enum Failure {
     Refused(String),
     /// Interrupted by the user: exit 130.
     Interrupted,
+    /// The user left before anything was done: exit 130. The text is shown as it is.
+    Left(&'static str),
     /// Anything else: exit 70.
     Bug(anyhow::Error),
 }
@@ -47,7 +49,7 @@ impl Failure {
             Self::Usage(_) => USAGE,
             Self::Unavailable(_) => UNAVAILABLE,
             Self::Refused(_) => REFUSED,
-            Self::Interrupted => INTERRUPTED,
+            Self::Interrupted | Self::Left(_) => INTERRUPTED,
             Self::Bug(_) => BUG,
         }
     }
@@ -61,6 +63,10 @@ impl Failure {
             Self::Refused(text) => ("refused", text.clone()),
             Self::Interrupted => {
                 ("interrupted", String::from("what was finished is saved; run the command again to go on"))
+            }
+            Self::Left(text) => {
+                super::printer::note(format_args!("\n{text}"));
+                return ExitCode::from(self.code());
             }
             Self::Bug(error) => ("bug", text::causes(error.as_ref())),
         };

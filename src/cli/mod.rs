@@ -24,6 +24,7 @@ mod police_show;
 mod printer;
 mod progress;
 mod runs;
+mod setup;
 mod spending;
 mod start;
 mod status;
@@ -69,6 +70,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Config(command) => config::run(&global, command),
         Command::Logs(args) => logs::run(&global, &args),
         Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),
+        Command::Setup(args) => on_runtime(async |shutdown| setup::run(&args, &shutdown).await),
         Command::Patrol(args) => on_runtime(async |shutdown| patrol::run(&global, args, &shutdown).await),
         Command::Police(args) => on_runtime(async |shutdown| police::run(&global, args, &shutdown).await),
         Command::Graph(command) => on_runtime(async |shutdown| graph::run(&global, command, &shutdown).await),
@@ -89,8 +91,8 @@ fn on_runtime(command: impl AsyncFnOnce(Shutdown) -> Outcome) -> Outcome {
             () = aborted.cancelled() => Err(Failure::Interrupted),
         }
     });
-    if matches!(outcome, Err(Failure::Interrupted)) {
-        // At once: a detector in the middle of a large turn is not waited for.
+    if matches!(outcome, Err(Failure::Interrupted | Failure::Left(_))) {
+        // At once: a detector in the middle of a large turn, or a question, is not waited for.
         runtime.shutdown_background();
     }
     outcome

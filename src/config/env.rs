@@ -184,6 +184,11 @@ pub fn get(variable: Variable) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
+/// The value of a variable that data names, as the table of providers does, in the environment or a `.env` file; else as [`get`].
+pub fn get_named(name: &str) -> Option<String> {
+    Environment::of_process().find(&[name]).map(|found| found.value)
+}
+
 /// What is around the program: its variables, the `.env` files that add to them, its folder.
 pub(super) struct Environment {
     process: BTreeMap<OsString, OsString>,

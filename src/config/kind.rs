@@ -170,6 +170,7 @@ impl Kind {
                 "no such value",
                 words::help(text, all.iter().copied(), "values"),
             )),
+            Self::Provider if text == NO_MODEL => Ok(Value::Text(text.to_owned())),
             Self::Provider => provider_id(text).map(|()| Value::Text(text.to_owned())),
             Self::Models => models(text.split(',').map(str::trim).collect()),
         }
@@ -190,7 +191,7 @@ impl Kind {
             Self::Bool => json!({ "type": "boolean" }),
             Self::Duration(_) => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" }),
             Self::Choice(words) => json!({ "enum": words }),
-            Self::Provider => json!({ "enum": provider_ids().collect::<Vec<_>>() }),
+            Self::Provider => json!({ "enum": provider_ids().chain([NO_MODEL]).collect::<Vec<_>>() }),
             Self::Models => {
                 json!({ "type": "array", "items": { "type": "string", "pattern": "^[a-z0-9_-]+/.+" } })
             }
@@ -231,6 +232,9 @@ impl Value {
         }
     }
 }
+
+/// In the place of a provider: no model at all, whatever keys there are.
+pub(super) const NO_MODEL: &str = "none";
 
 /// The ids of all providers.
 pub(super) fn provider_ids() -> impl Iterator<Item = &'static str> + Clone {

@@ -3,7 +3,7 @@
 use super::document::Given;
 use super::fault::{Fault, Place, code};
 use super::keys::{self, Key};
-use super::kind::{Value, model_ref};
+use super::kind::{NO_MODEL, Value, model_ref};
 use super::load::Config;
 use super::origin::Origin;
 use super::settings::{LENSES, quoted};
@@ -154,6 +154,9 @@ impl Casting<'_> {
     }
 
     fn role(&self, faults: &mut Vec<Fault>) -> Option<Role> {
+        if self.given("provider").and_then(text_of) == Some(NO_MODEL) {
+            return None;
+        }
         let named = self.given("model");
         let name = named.and_then(text_of);
         let chosen = self.provider(name, faults)?;

@@ -56,7 +56,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("anyhow", &["cli"]),
     ("comfy_table", &["cli"]),
+    ("crossterm", &["cli"]),
     ("indicatif", &["cli"]),
+    ("inquire", &["cli"]),
     ("minijinja", &["graph", "prompt"]),
     ("regex", &["detect", "prompt"]),
 ];

@@ -14,6 +14,7 @@
 //! - `model`: models over real HTTP, against the scripted server of `tests/support/model_server.rs`.
 //! - `model_stream`: the same, with answers that come in pieces.
 //! - `patrol`: the real binary on log directories, without a model.
+//! - `setup`: the wizard in a real pseudo-terminal: its paths and its screens.
 //! - `watch`: the real binary watching a directory.
 //! - `with_model`: the real binary with a scripted model: votes, quorum, failures.
 #![allow(
@@ -42,8 +43,11 @@ mod model;
 mod model_server;
 mod model_stream;
 mod patrol;
+#[path = "../support/pty.rs"]
+mod pty;
 #[path = "../support/random_graph.rs"]
 mod random_graph;
+mod setup;
 mod watch;
 mod with_model;
 #[path = "../support/world.rs"]

@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::args::{Format, Global, Where};
 use super::failure::{self, Failure, Outcome};
-use super::printer::{self, Page, bold, dim};
+use super::printer::{self, bold, dim};
 use super::world::{config, store_failure};
-use crate::config::{self, Config, Fault, Flags, Level};
+use crate::config::{self, Config, Fault, Flags, Level, Row};
 use crate::store::export;
+use crate::text;
 
 /// `sentrix config …`
 #[derive(Debug, Subcommand)]
@@ -66,18 +67,22 @@ fn show(config: &Config, format: Format) -> Outcome {
         printer::json(&object)?;
         return Ok(failure::DONE);
     }
-    let mut table = Page::new(&["SETTING", "VALUE", "FROM"]);
-    for row in rows {
-        let origin = match (&row.origin, row.looked_for) {
-            (_, Some(looked)) => format!("looked for: {looked}"),
+    let width = |of: fn(&Row) -> &str, most: usize| {
+        rows.iter().map(|row| of(row).chars().count()).max().unwrap_or_default().min(most)
+    };
+    let (settings, values) = (width(|row| &row.setting, 60), width(|row| &row.shown, 40));
+    // One line a setting, however wide the terminal: for eyes and for `grep`.
+    let lines = rows.iter().map(|row| {
+        let origin = match (&row.origin, &row.looked_for) {
+            (_, Some(looked)) => format!("looked for: {}", text::plain(looked)),
             // A secret's value says it already.
-            (Some(_), None) if row.secret => String::new(),
-            (Some(origin), None) => crate::text::plain(&origin.to_string()),
-            (None, None) => String::new(),
+            (Some(origin), None) if !row.secret => text::plain(&origin.to_string()),
+            _ => String::new(),
         };
-        table.row([row.setting, row.shown, origin]);
-    }
-    printer::data(table)?;
+        let line = format!("{:<settings$}   {:<values$}", row.setting, row.shown);
+        if origin.is_empty() { line.trim_end().to_owned() } else { format!("{line}   {}", dim(origin)) }
+    });
+    printer::data(lines.collect::<Vec<_>>().join("\n"))?;
     if config.files().is_empty() {
         printer::note(dim("No configuration file; `sentrix config init` writes one."));
     }

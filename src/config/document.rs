@@ -17,6 +17,8 @@ use super::words::{self, shown};
 
 /// Largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
+/// Most faults of one file that are kept.
+const MOST_FAULTS: usize = 200;
 
 /// A value with where it comes from.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +102,8 @@ impl Document {
 
     /// Reads a file's text.
     pub(super) fn parse(text: &str, name: &str, base: &Base) -> Self {
-        let (document, errors) = DeTable::parse_recoverable(text);
+        let (document, mut errors) = DeTable::parse_recoverable(text);
+        errors.truncate(MOST_FAULTS);
         let mut walk = Walk { base, secrets: secret_lines(text), values: Vec::new(), found: Vec::new() };
         walk.table(document.get_ref(), "", "");
         let line_of = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count();
@@ -158,6 +161,9 @@ impl Walk<'_> {
     /// Reads a table. `pattern` is its path with `*` for an open name, `name` as a person writes it.
     fn table(&mut self, table: &DeTable<'_>, pattern: &str, name: &str) {
         for (key, value) in table {
+            if self.found.len() >= MOST_FAULTS {
+                return;
+            }
             let word = key.get_ref().as_ref();
             let open = settings::is_open(pattern);
             if open && let Err(wrong) = kind::is_model_ref(word) {
@@ -268,7 +274,7 @@ fn is_secret_name(key: &str) -> bool {
 }
 
 /// Whether a text has the form of a key of a well-known service.
-fn is_like_a_secret(text: &str) -> bool {
+pub(super) fn is_like_a_secret(text: &str) -> bool {
     let heads =
         ["sk-", "sk_", "xai-", "gsk_", "AIza", "xoxb-", "xoxp-", "xapp-", "ghp_", "hf_", "r8_", "AKIA"];
     text.len() >= 16 && !text.contains(char::is_whitespace) && heads.iter().any(|head| text.starts_with(head))

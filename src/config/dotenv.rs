@@ -43,7 +43,8 @@ pub(super) fn read(folder: &Path) -> (Vec<DotEnv>, Vec<String>) {
     for (depth, folder) in folder.ancestors().take(DEEPEST).enumerate() {
         let path = folder.join(".env");
         let shown = if depth == 0 { String::from(".env") } else { plain(&path.display().to_string()) };
-        match text(&path, owner) {
+        // Whoever may write into the working folder may put a configuration file there as well.
+        match text(&path, owner.filter(|_| depth > 0)) {
             Ok(Some(text)) => files.push(parse(shown, &text, &mut notes)),
             Ok(None) => {}
             Err(why) => notes.push(format!("{shown} is not read: {why}")),
@@ -52,7 +53,7 @@ pub(super) fn read(folder: &Path) -> (Vec<DotEnv>, Vec<String>) {
     (files, notes)
 }
 
-/// A file's text; nothing where there is no file. `owner` owns the working folder.
+/// A file's text; nothing where there is no file. Nobody but `owner` and root may own it, where one is given.
 fn text(path: &Path, owner: Option<u32>) -> Result<Option<String>, String> {
     let data = match path.metadata() {
         Ok(data) => data,

@@ -50,6 +50,8 @@ pub(super) struct Source {
     /// How the file is called in messages.
     pub(super) name: String,
     text: String,
+    /// Where its lines begin.
+    lines: Vec<usize>,
 }
 
 impl Source {
@@ -57,8 +59,15 @@ impl Source {
     /// that places stay where they are.
     pub(super) fn new(name: &str, text: &str, secrets: &[Range<usize>]) -> Self {
         let mut shown = String::with_capacity(text.len());
+        let mut hidden = vec![false; text.len()];
+        for span in secrets {
+            let end = span.end.min(hidden.len());
+            if let Some(part) = hidden.get_mut(span.start.min(end)..end) {
+                part.fill(true);
+            }
+        }
         for (at, c) in text.char_indices() {
-            let is_secret = secrets.iter().any(|span| span.contains(&at));
+            let is_secret = hidden.get(at).is_some_and(|hidden| *hidden);
             match c {
                 '\n' | '\t' => shown.push(c),
                 '\r' => shown.push(' '),
@@ -67,14 +76,16 @@ impl Source {
                 c => shown.push(c),
             }
         }
-        Self { name: plain(name), text: shown }
+        let lines = std::iter::once(0).chain(shown.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { name: plain(name), text: shown, lines }
     }
 
     /// Line and column of a byte offset; both count from 1, the column in characters.
     pub(super) fn position(&self, offset: usize) -> (usize, usize) {
-        let before = self.text.get(..self.text.floor_char_boundary(offset)).unwrap_or_default();
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        (line, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
+        let offset = self.text.floor_char_boundary(offset);
+        let line = self.lines.partition_point(|begin| *begin <= offset).max(1);
+        let begin = self.lines.get(line - 1).copied().unwrap_or_default();
+        (line, self.text.get(begin..offset).unwrap_or_default().chars().count() + 1)
     }
 
     /// Whether the lines about a place are short enough to be drawn: miette panics beyond 65,535 columns.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::choice::Escalation;
-use super::document::{Base, Document, Given};
+use super::document::{Base, Document, Given, is_like_a_secret};
 use super::env::{self, Environment};
 use super::fault::{ConfigError, Fault, Level, code};
 use super::kind::{Kind, Value, Wrong};
@@ -160,6 +160,16 @@ impl Layers {
         for setting in settings::all().iter().filter(|setting| !setting.variables.is_empty()) {
             let Some(found) = environment.find(&setting.variables) else { continue };
             let origin = Origin::Variable { name: found.name, file: found.file };
+            if is_like_a_secret(&found.value) {
+                let message =
+                    format!("{origin} holds what looks like a secret, but takes {}", setting.kind.takes());
+                self.faults.push(Fault::new(
+                    code::SECRET,
+                    message,
+                    "set the variable that the secret is for",
+                ));
+                continue;
+            }
             // What is wrong with a base URL the model says; a graph can be checked all the same.
             let kind = if setting.kind == Kind::Url { &Kind::Text } else { &setting.kind };
             match kind.of_text(&found.value) {

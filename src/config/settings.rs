@@ -144,7 +144,7 @@ impl List {
         let role = |list: &mut Self, role: &str, whose: &str, provider, model: &[Variable]| {
             let path = |key: &str| format!("models.{role}.{key}");
             let doc = format!(
-                "Provider of {whose} model (default: by the model's name, else the first with a key)."
+                "Provider of the model {whose} (default: by the model's name, else the first with a key)."
             );
             list.add(path("provider"), Kind::Provider, None, &[provider], doc);
             list.add(

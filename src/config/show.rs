@@ -10,7 +10,7 @@ use super::kind::{Kind, Value};
 use super::load::Config;
 use super::models::Role;
 use super::origin::Origin;
-use super::settings::{self, CHANNELS, Setting};
+use super::settings::{self, Setting};
 use crate::text::plain;
 
 /// One line of `config show`.
@@ -110,11 +110,16 @@ impl Config {
                 rows.push(Row::value(path, &Kind::Text, &given.value, given.origin.clone()));
             }
         }
-        rows.extend(settings.map(|setting| self.row(&setting.path, setting)));
-        for (id, _, secrets) in CHANNELS {
-            for (secret, _) in *secrets {
-                let path = format!("channels.{id}.{secret}");
-                rows.push(Row::secret(&path, &self.named_secret(&path)));
+        for setting in settings {
+            // The secret's own row says where it is, or was looked for.
+            let names_a_secret = matches!(setting.path.rsplit_once('_'), Some((_, "env" | "file")));
+            if !names_a_secret || self.given(&setting.path).is_some() {
+                rows.push(self.row(&setting.path, setting));
+            }
+        }
+        for channel in self.channels().iter().filter(|channel| channel.enabled) {
+            for (secret, key) in &channel.secrets {
+                rows.push(Row::secret(&format!("channels.{}.{secret}", channel.id), key));
             }
         }
         rows.push(Row::secret("search.brave_key", &self.search().brave));

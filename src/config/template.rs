@@ -6,7 +6,7 @@ use crate::model::providers;
 use crate::text::push;
 
 const HEAD: &str = "\
-# Configuration of Sentrix. Every setting stands here with its default or an example; take the `#` away to change it.
+# Configuration of Sentrix. Every setting stands here with its default or an example; take the `# ` in front away to set it.
 # Strength, rising: defaults, the file in your own config folder, ./sentrix.toml, environment (and `.env`), flags.
 # `sentrix config check` finds every fault, `sentrix config show` says what counts and where it comes from.
 # Secrets never stand here: put keys into the environment, a `.env` file, or a file that only you may read.
@@ -19,7 +19,7 @@ pub fn template() -> String {
     for setting in settings::all().iter().filter(|setting| is_shown(&setting.path)) {
         let (table, key) = setting.path.rsplit_once('.').unwrap_or(("", &setting.path));
         if table != last {
-            push(&mut out, format_args!("\n{}# [{}]\n", about(table), written(table)));
+            push(&mut out, format_args!("\n{}[{}]\n", about(table), written(table)));
             last = table;
         } else if table.is_empty() && out.len() == HEAD.len() {
             out.push('\n');
@@ -87,7 +87,7 @@ fn example(setting: &Setting, key: &str) -> String {
             model().split_once('/').map(|(_, name)| quoted(name)).unwrap_or_default()
         }
         Kind::Text => quoted("…"),
-        Kind::Path => quoted(if key == "data_dir" { "./agent_logs" } else { "~/.config/sentrix/keys/name" }),
+        Kind::Path => a_path(setting, key),
         Kind::Url => quoted("https://example.org/v1"),
         Kind::Variable => quoted("MY_KEY"),
         Kind::Whole(_) if key == "max_tokens" => String::from("2048"),
@@ -98,6 +98,15 @@ fn example(setting: &Setting, key: &str) -> String {
         Kind::Duration(_) => quoted("2m"),
         Kind::Choice(words) => words.first().map(|word| quoted(word)).unwrap_or_default(),
     }
+}
+
+/// A path that could stand there: a key's file is called by what it is for.
+fn a_path(setting: &Setting, key: &str) -> String {
+    if key == "data_dir" {
+        return quoted("./stores");
+    }
+    let name = setting.path.rsplit('.').nth(1).unwrap_or_default();
+    quoted(&format!("~/.config/sentrix/keys/{name}"))
 }
 
 fn quoted(text: &str) -> String {
@@ -112,8 +121,9 @@ mod tests {
     #[test]
     fn the_template_says_nothing_and_without_its_marks_is_right() {
         let text = template();
-        assert!(text.lines().all(|line| line.is_empty() || line.starts_with('#')), "{text}");
-        let is_setting = |line: &&str| line.starts_with("# [") || line.contains(" = ");
+        let as_it_is = Document::parse(&text, "t", &Base::default());
+        assert_eq!((as_it_is.faults, as_it_is.values), (vec![], vec![]));
+        let is_setting = |line: &&str| line.starts_with('[') || line.contains(" = ");
         let lines: Vec<&str> = text
             .lines()
             .skip(HEAD.lines().count())

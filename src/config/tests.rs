@@ -419,6 +419,29 @@ fn a_file_that_cannot_be_read_is_a_fault() {
 }
 
 #[test]
+fn a_file_of_faults_is_read_in_time() {
+    let unknown = (0..60_000).map(|n| format!("key_{n} = 1\n")).collect::<Vec<_>>().concat();
+    let same = "api_key = \"x\"\n".repeat(60_000);
+    let prices = (0..20_000)
+        .map(|n| format!("[prices.\"openai/m{n}\"]\ninput = 1\noutput = 2\n"))
+        .collect::<Vec<_>>()
+        .concat();
+    for text in [unknown, same] {
+        let said = Place::new().toml(&text).faults();
+        assert!(said.contains("… and ") && said.len() < 100_000, "{}", said.len());
+    }
+    assert!(Place::new().toml(&prices).load().price("openai", "m19999").is_some());
+}
+
+#[test]
+fn a_secret_in_the_wrong_variable_is_not_repeated() {
+    for name in ["SENTRIX_PATROL_PROVIDER", "PATROL_MODEL", "PATROL_MAX_TOKENS", "OPENAI_BASE_URL"] {
+        let said = Place::new().var(name, "sk-ant-SECRETSECRET").faults();
+        assert!(said.contains(name) && !said.contains("SECRET"), "{said}");
+    }
+}
+
+#[test]
 fn prices_go_over_the_list() {
     let place = Place::new().toml(
         "[prices.\"openai/gpt-4o-mini\"]\noutput = 9\n[prices.\"ollama/llama.3\"]\ninput = 0.5\noutput = 1\n[models.patrol]\n\

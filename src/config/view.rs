@@ -225,7 +225,7 @@ impl Config {
 
     /// A secret whose variable or file `<path>_env` and `<path>_file` name. A file that cannot be used holds none: the
     /// channel says so when it is used, and `config check` before.
-    pub(super) fn named_secret(&self, path: &str) -> Key {
+    fn named_secret(&self, path: &str) -> Key {
         let (mut looked, mut faults) = (Vec::new(), Vec::new());
         let (variable, file) = (format!("{path}_env"), format!("{path}_file"));
         let found = keys::configured(self, &variable, &file, &mut looked, &mut faults);

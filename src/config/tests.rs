@@ -230,8 +230,8 @@ fn the_provider_follows_from_names_and_keys() {
     check(&[("PATROL_MODEL", "claude-x")], None);
     check(&[("OPENAI_API_KEY", "no-key-set")], None);
     check(&[("OPENAI_API_KEY", " \r\n")], None);
-    check(&[("OPENAI_API_KEY", " o\r\n")], Some("openai/gpt-4o-mini [OPENAI_API_KEY] o"));
-    check(&both, Some("anthropic/claude-haiku-4-5 [ANTHROPIC_API_KEY] a"));
+    check(&[("OPENAI_API_KEY", " o\r\n")], Some("openai/gpt-6-luna [OPENAI_API_KEY] o"));
+    check(&both, Some("anthropic/claude-haiku-5-5 [ANTHROPIC_API_KEY] a"));
     check(&and(&[("PATROL_MODEL", "gpt-4o-mini")]), Some("openai/gpt-4o-mini [OPENAI_API_KEY] o"));
     check(&and(&[("PATROL_MODEL", "o3-mini")]), Some("openai/o3-mini [OPENAI_API_KEY] o"));
     check(&and(&[("PATROL_MODEL", "openai/gpt-x")]), Some("openai/gpt-x [OPENAI_API_KEY] o"));
@@ -243,17 +243,17 @@ fn the_provider_follows_from_names_and_keys() {
     );
     check(
         &[("OPENAI_API_KEY", "o"), ("SENTRIX_PATROL_PROVIDER", "anthropic")],
-        Some("anthropic/claude-haiku-4-5 [ANTHROPIC_API_KEY] -"),
+        Some("anthropic/claude-haiku-5-5 [ANTHROPIC_API_KEY] -"),
     );
     check(
         &and(&[("SENTRIX_PATROL_PROVIDER", "openai"), ("SENTRIX_PATROL_API_KEY", "own")]),
-        Some("openai/gpt-4o-mini [SENTRIX_PATROL_API_KEY] own"),
+        Some("openai/gpt-6-luna [SENTRIX_PATROL_API_KEY] own"),
     );
     check(
         &and(&[("PATROL_ANTHROPIC_API_KEY", "e")]),
-        Some("anthropic/claude-haiku-4-5 [PATROL_ANTHROPIC_API_KEY] e"),
+        Some("anthropic/claude-haiku-5-5 [PATROL_ANTHROPIC_API_KEY] e"),
     );
-    check(&[("PATROL_OPENAI_API_KEY", "e")], Some("openai/gpt-4o-mini [PATROL_OPENAI_API_KEY] e"));
+    check(&[("PATROL_OPENAI_API_KEY", "e")], Some("openai/gpt-6-luna [PATROL_OPENAI_API_KEY] e"));
     check(
         &[("SENTRIX_PATROL_PROVIDER", "ollama"), ("SENTRIX_PATROL_MODEL", "llama3")],
         Some("ollama/llama3 [] -"),
@@ -264,7 +264,7 @@ fn the_provider_follows_from_names_and_keys() {
 #[test]
 fn the_earlier_tools_patrol_key_is_the_patrols_alone() {
     let cast = Place::new().var("PATROL_OPENAI_API_KEY", "e").cast();
-    assert_eq!(cast, ["patrol openai/gpt-4o-mini [PATROL_OPENAI_API_KEY] e"]);
+    assert_eq!(cast, ["patrol openai/gpt-6-luna [PATROL_OPENAI_API_KEY] e"]);
 }
 
 #[test]
@@ -278,16 +278,16 @@ fn a_key_comes_from_the_first_place_that_has_one() {
     let patrol = |place: Place| place.cast().into_iter().next().unwrap();
     let all = || place().var("OPENAI_API_KEY", "general").file(".env", "MY_KEY=mine\n");
     let role = all().var("SENTRIX_PATROL_API_KEY", "role").var("PATROL_OPENAI_API_KEY", "earlier");
-    assert_eq!(patrol(role), "patrol openai/gpt-4o-mini [SENTRIX_PATROL_API_KEY] role");
+    assert_eq!(patrol(role), "patrol openai/gpt-6-luna [SENTRIX_PATROL_API_KEY] role");
     let earlier = all().var("PATROL_OPENAI_API_KEY", "earlier");
-    assert_eq!(patrol(earlier), "patrol openai/gpt-4o-mini [PATROL_OPENAI_API_KEY] earlier");
-    assert_eq!(patrol(all()), "patrol openai/gpt-4o-mini [MY_KEY (from .env)] mine");
+    assert_eq!(patrol(earlier), "patrol openai/gpt-6-luna [PATROL_OPENAI_API_KEY] earlier");
+    assert_eq!(patrol(all()), "patrol openai/gpt-6-luna [MY_KEY (from .env)] mine");
     let file = place().var("OPENAI_API_KEY", "general");
-    assert_eq!(patrol(file), "patrol openai/gpt-4o-mini [the file key] from-file");
+    assert_eq!(patrol(file), "patrol openai/gpt-6-luna [the file key] from-file");
     let empty = place().file("key", "no-key-set\n").var("OPENAI_API_KEY", "general");
-    assert_eq!(patrol(empty), "patrol openai/gpt-4o-mini [OPENAI_API_KEY] general");
+    assert_eq!(patrol(empty), "patrol openai/gpt-6-luna [OPENAI_API_KEY] general");
     let none = place().file("key", "");
-    assert_eq!(patrol(none), "patrol openai/gpt-4o-mini [MY_KEY or the file key or OPENAI_API_KEY] -");
+    assert_eq!(patrol(none), "patrol openai/gpt-6-luna [MY_KEY or the file key or OPENAI_API_KEY] -");
 }
 
 #[test]
@@ -317,9 +317,9 @@ fn a_lens_is_as_the_patrol_where_it_says_nothing() {
         cast(&config),
         [
             "patrol openai/gpt-a [SENTRIX_PATROL_API_KEY] own > anthropic/claude-x [ANTHROPIC_API_KEY] a",
-            "investigator anthropic/claude-sonnet-4-5 [ANTHROPIC_API_KEY] a",
+            "investigator anthropic/claude-sonnet-5-5 [ANTHROPIC_API_KEY] a",
             "patrol.tool_use openai/gpt-b [SENTRIX_PATROL_API_KEY] own > anthropic/claude-x [ANTHROPIC_API_KEY] a > openai/gpt-a [SENTRIX_PATROL_API_KEY] own",
-            "patrol.injection anthropic/claude-haiku-4-5 [ANTHROPIC_API_KEY] a",
+            "patrol.injection anthropic/claude-haiku-5-5 [ANTHROPIC_API_KEY] a",
         ]
     );
     let models = config.models();
@@ -445,7 +445,7 @@ fn a_secret_in_the_wrong_variable_is_not_repeated() {
 fn prices_go_over_the_list() {
     let place = Place::new().toml(
         "[prices.\"openai/gpt-4o-mini\"]\noutput = 9\n[prices.\"ollama/llama.3\"]\ninput = 0.5\noutput = 1\n[models.patrol]\n\
-        provider = \"openai\"\n",
+        provider = \"openai\"\nmodel = \"gpt-4o-mini\"\n",
     );
     let config = place.load();
     let price = config.price("openai", "gpt-4o-mini").unwrap();

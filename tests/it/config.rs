@@ -215,7 +215,7 @@ fn a_missing_key_is_told_with_provider_model_role_and_variable() {
     write(&world, "sentrix.toml", "[models.patrol]\nprovider = \"anthropic\"\n");
     world.log("20261122T100000.json", &[end("run-a", 1_000, "hello")]);
     let ran = world.sentrix("patrol --once").exits(2);
-    for words in ["Anthropic", "claude-haiku-4-5", "patrol", "ANTHROPIC_API_KEY"] {
+    for words in ["Anthropic", "claude-haiku", "patrol", "ANTHROPIC_API_KEY"] {
         assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
     }
     assert!(!ran.stderr.contains("OPENAI"), "{}", ran.stderr);

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
-use super::answers::{Channel, Keep, Reasoning, Secret, Security, Slot};
+use super::answers::{Channel, Keep, Secret, Security, Slot};
 use super::screen::{Asked, Check, Choice};
 use super::steps::{Step, Wizard, question, sound};
 use super::summary;
+use crate::config::Reasoning;
 
 impl Wizard<'_> {
     pub(super) fn reasoning(&mut self) -> Asked<Step> {

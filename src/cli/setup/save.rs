@@ -305,9 +305,9 @@ mod tests {
 
     use secrecy::SecretString;
 
-    use super::super::answers::{Channel, ModelAnswers, Reasoning};
+    use super::super::answers::{Channel, ModelAnswers};
     use super::*;
-    use crate::config::Escalation;
+    use crate::config::{Escalation, Reasoning};
     use crate::model::provider;
 
     fn places(dir: &Path) -> Places {
@@ -371,15 +371,15 @@ mod tests {
 
         [models.patrol]  # reads every new turn
         provider = "openai"
-        model = "gpt-4o-mini"
+        model = "gpt-6-luna"
 
         [models.investigator]  # looks into flags
         provider = "openai"
-        model = "gpt-4o"
+        model = "gpt-6-sol"
 
         [models.agent]  # OpenClaw itself
         provider = "openai"
-        model = "gpt-5"
+        model = "gpt-6-sol"
 
         [providers.openai]
         api_key_env = "OPENAI_API_KEY"

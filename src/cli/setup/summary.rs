@@ -1,9 +1,10 @@
 //! What was answered, in plain words and without a secret.
 
-use super::answers::{Answers, Channel, Env, Keep, ModelAnswers, Reasoning, Secret, Security, Slot};
+use super::answers::{Answers, Channel, Env, Keep, ModelAnswers, Secret, Security, Slot};
 use super::save::Places;
 use super::screen::fold;
 use crate::cli::printer::bold;
+use crate::config::Reasoning;
 use crate::text;
 
 /// Width of the names on the left.

@@ -13,6 +13,7 @@
 //! - `model`: models over real HTTP, against the scripted server of `tests/support/model_server.rs`.
 //! - `model_stream`: the same, with answers that come in pieces.
 //! - `patrol`: the real binary on log directories, without a model.
+//! - `providers`: each provider's own requests and its own ways to say no.
 //! - `watch`: the real binary watching a directory.
 //! - `with_model`: the real binary with a scripted model: votes, quorum, failures.
 #![allow(
@@ -40,6 +41,7 @@ mod model;
 mod model_server;
 mod model_stream;
 mod patrol;
+mod providers;
 #[path = "../support/random_graph.rs"]
 mod random_graph;
 mod watch;

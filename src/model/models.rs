@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::around::cached::{Answers, Cached};
 use super::around::fallback::Fallback;
 use super::around::masked::{Mask, Masked};
-use super::around::metered::{Ledger, Meter, Metered};
+use super::around::metered::{Ledger, Meter, Metered, Most};
 use super::around::placeheld::{Placeheld, Redactor};
 use super::chat::ChatModel;
 use super::client::{Client, Wire};
@@ -51,7 +51,10 @@ impl Models {
         });
         let client = |settings: ModelSettings| -> Arc<dyn ChatModel> {
             let limits = around.limits.get(&settings.provider_id).copied().unwrap_or_default();
-            let (price, most) = (price(&settings), settings.max_tokens);
+            let (price, most) = (
+                price(&settings),
+                Most { tokens: settings.max_tokens, thinking: settings.manner.thinking_room },
+            );
             let client: Arc<dyn ChatModel> = Arc::new(Client::with_wire(settings, limits, Arc::clone(&wire)));
             match &meter {
                 Some(meter) => Arc::new(Metered::new(client, Arc::clone(meter), price, most)),

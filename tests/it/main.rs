@@ -14,6 +14,7 @@
 //! - `model_stream`: the same, with answers that come in pieces.
 //! - `patrol`: the real binary on log directories, without a model.
 //! - `providers`: each provider's own requests and its own ways to say no.
+//! - `spending`: budgets, ledger, fallbacks, circuit breaker, kept answers and placeholders, all around a model.
 //! - `watch`: the real binary watching a directory.
 //! - `with_model`: the real binary with a scripted model: votes, quorum, failures.
 #![allow(
@@ -44,6 +45,7 @@ mod patrol;
 mod providers;
 #[path = "../support/random_graph.rs"]
 mod random_graph;
+mod spending;
 mod watch;
 mod with_model;
 #[path = "../support/world.rs"]

@@ -12,6 +12,7 @@
 //! - `layers`: which room may use which.
 //! - `model`: models over real HTTP, against the scripted server of `tests/support/model_server.rs`.
 //! - `model_stream`: the same, with answers that come in pieces.
+//! - `outage`: the real binary while a model's provider fails in every way there is, and after.
 //! - `patrol`: the real binary on log directories, without a model.
 //! - `providers`: each provider's own requests and its own ways to say no.
 //! - `spending`: budgets, ledger, fallbacks, circuit breaker, kept answers and placeholders, all around a model.
@@ -41,6 +42,7 @@ mod model;
 #[path = "../support/model_server.rs"]
 mod model_server;
 mod model_stream;
+mod outage;
 mod patrol;
 mod providers;
 #[path = "../support/random_graph.rs"]

@@ -19,11 +19,13 @@ use super::gate::Gate;
 use super::http::{self, Http, Opened, Reply};
 use super::lessons::{self, Lessons};
 use super::settings::{Backoff, Dialect, Limits, ModelSettings};
-use super::table::OutputMode;
+use super::table::{Manner, OutputMode};
 use super::verdict;
 
 /// How long a refusal that no repetition changes (a wrong key, no credit, no such model) stands without another call.
 const STANDS: Duration = Duration::from_mins(1);
+/// How long a call waits to hear from another one that finds out whether a provider is back.
+const LONGEST_PROBE_WAIT: Duration = Duration::from_secs(1);
 /// Most things that are learned during one call.
 const MOST_LESSONS: u32 = 6;
 
@@ -117,7 +119,7 @@ impl Client {
         self.ready()?;
         self.standing_refusal()?;
         let sink = request.on_token.clone().map(Said::new);
-        let (mut attempt, mut lessons, mut charged) = (1, 0, Usage::default());
+        let (mut attempt, mut requests, mut lessons, mut charged) = (1, 0, 0, Usage::default());
         let mut before: Option<ModelError> = None;
         loop {
             let failed = match self.attempt(&request, sink.as_ref()).await {
@@ -130,6 +132,7 @@ impl Client {
                 return Err(before);
             }
             charged += error.usage;
+            requests += u32::from(sent.is_some());
             if lessons < MOST_LESSONS && sent.is_some_and(|sent| self.learn(&error.kind, &sent)) {
                 lessons += 1;
                 continue;
@@ -137,7 +140,7 @@ impl Client {
             let wait = (attempt < self.settings.max_attempts)
                 .then(|| wait(&error.kind, self.settings.backoff, attempt));
             self.remember_refusal(&error.kind);
-            let error = ModelError { attempts: attempt, usage: charged, ..error };
+            let error = ModelError { attempts: requests, usage: charged, ..error };
             let Some(wait) = wait.flatten() else { return Err(error) };
             tracing::info!(
                 "gen_ai.request.model" = self.context.model,
@@ -166,7 +169,7 @@ impl Client {
         let mode = settings.dialect.mode(&manner, request.output.as_ref());
         let streams = request.on_token.is_some()
             && !manner.never_streams
-            && (manner.stream_with_schema || mode != OutputMode::Schema);
+            && (manner.stream_with_schema || request.output.is_none() || mode != OutputMode::Schema);
         let asked = Asked {
             model: &settings.model,
             max_tokens: request
@@ -199,7 +202,10 @@ impl Client {
                 "provider failed again and again, giving it time"
             );
         }
-        let answer = result.map_err(|error| Failed { error, sent: Some(body) })?;
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(error) => return Err(Failed { error, sent: Some(Sent { body, manner }) }),
+        };
         if let Some(sink) = sink.filter(|_| !streams) {
             // It was not asked to stream, or cannot; better late than never.
             sink.say(&answer.text);
@@ -208,10 +214,9 @@ impl Client {
     }
 
     /// Learns from a complaint; gives whether the next request will be another one.
-    fn learn(&self, kind: &ModelErrorKind, sent: &Value) -> bool {
+    fn learn(&self, kind: &ModelErrorKind, sent: &Sent) -> bool {
         let Self { settings, wire, .. } = self;
-        let manner = wire.lessons.applied(&settings.provider_id, &settings.model, &settings.manner);
-        let Some(lesson) = lessons::lesson(kind, sent, &manner) else { return false };
+        let Some(lesson) = lessons::lesson(kind, &sent.body, &sent.manner) else { return false };
         if wire.lessons.learn(&settings.provider_id, &settings.model, &lesson) {
             tracing::warn!(
                 "gen_ai.request.model" = self.context.model,
@@ -221,8 +226,7 @@ impl Client {
                 "model does not take a parameter, leaving it out from now on"
             );
         }
-        wire.lessons.applied(&settings.provider_id, &settings.model, &settings.manner) != manner
-            || lesson.was_sent(sent)
+        wire.lessons.applied(&settings.provider_id, &settings.model, &settings.manner) != sent.manner
     }
 
     fn standing_refusal(&self) -> Result<(), ModelError> {
@@ -310,10 +314,16 @@ impl Client {
     }
 }
 
-/// An attempt that brought no answer, with the body that was sent, if one was.
+/// An attempt that brought no answer, with what was sent, if anything was.
 struct Failed {
     error: ModelError,
-    sent: Option<Value>,
+    sent: Option<Sent>,
+}
+
+/// A request's body, and how the model was spoken to in it.
+struct Sent {
+    body: Value,
+    manner: Manner,
 }
 
 impl ChatModel for Client {
@@ -368,6 +378,12 @@ fn wait(kind: &ModelErrorKind, backoff: Backoff, attempt: u32) -> Option<Duratio
     }
     match kind.retry() {
         Retry::Never => None,
+        // Another model may answer at once, and work that has none waits in its store, where it holds up nothing.
+        Retry::After(wait)
+            if matches!(kind, ModelErrorKind::CircuitOpen { .. }) && wait > LONGEST_PROBE_WAIT =>
+        {
+            None
+        }
         Retry::After(wait) if wait > backoff.longest => None,
         // A little later than asked, so that many callers do not come back at once.
         Retry::After(wait) => Some(wait + backoff.first.mul_f64(0.1 * random())),
@@ -404,6 +420,9 @@ mod tests {
         assert!(wait(&asked(1), backoff, 1).unwrap() >= Duration::from_secs(1));
         assert_eq!(wait(&asked(60), backoff, 1), None);
         assert_eq!(wait(&ModelErrorKind::MissingKey, backoff, 1), None);
+        let open = |seconds| ModelErrorKind::CircuitOpen { failures: 5, left: Duration::from_secs(seconds) };
+        assert!(wait(&open(1), backoff, 1).is_some(), "somebody is finding out");
+        assert_eq!(wait(&open(2), Backoff::default(), 1), None);
         assert_eq!(wait(&ModelErrorKind::Malformed(String::new()), backoff, 1), None);
     }
 
@@ -432,7 +451,8 @@ mod tests {
         let shown = client.ready().unwrap_err().to_string();
         assert_eq!(
             shown,
-            "no key for OpenAI: `OPENAI_API_KEY` is not set [OpenAI, model `gpt-x`, role `patrol`, api.openai.com]"
+            "no key for OpenAI: `OPENAI_API_KEY` is not set (keys are made at https://platform.openai.com/api-keys) [OpenAI, \
+             model `gpt-x`, role `patrol`, api.openai.com]"
         );
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chat::Usage;
+use super::table::providers;
 
 /// Who was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -239,13 +240,20 @@ impl fmt::Display for ModelError {
         use ModelErrorKind as Kind;
         let ModelContext { provider, model, role, host, key_source } = &*self.context;
         match &self.kind {
-            Kind::MissingKey => write!(f, "no key for {provider}: `{key_source}` is not set")?,
+            Kind::MissingKey => {
+                write!(f, "no key for {provider}: `{key_source}` is not set{}", KeysAt(provider))?;
+            }
             Kind::UnusableKey => {
                 write!(f, "the key of `{key_source}` holds characters that no key has")?;
             }
             Kind::BadUrl(why) => write!(f, "the base URL of {provider} cannot be used: {why}")?,
             Kind::Unauthorized(said) => {
-                write!(f, "{provider} did not accept the key of `{key_source}`{}", Said(said))?;
+                write!(
+                    f,
+                    "{provider} did not accept the key of `{key_source}`{}{}",
+                    KeysAt(provider),
+                    Said(said)
+                )?;
             }
             Kind::NoCredit(said) => {
                 write!(
@@ -261,7 +269,11 @@ impl fmt::Display for ModelError {
                 }
             }
             Kind::UnknownModel(said) => {
-                write!(f, "{provider} has no model `{model}` for this key{}", Said(said))?;
+                write!(
+                    f,
+                    "{provider} has no model `{model}` for this key (see `sentrix models list`){}",
+                    Said(said)
+                )?;
             }
             Kind::Forbidden(said) => {
                 write!(f, "{provider} does not serve this key, or not from here{}", Said(said))?;
@@ -319,6 +331,19 @@ impl fmt::Display for ModelError {
         }
         f.write_str("]")?;
         self.fallbacks.iter().try_for_each(|error| write!(f, "; then {error}"))
+    }
+}
+
+/// Where a provider's keys are made, if the table has it.
+struct KeysAt<'a>(&'a str);
+
+impl fmt::Display for KeysAt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = providers().iter().find(|provider| provider.name == self.0);
+        match known.map(|provider| provider.keys_at.as_str()).filter(|page| !page.is_empty()) {
+            Some(page) => write!(f, " (keys are made at {page})"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -45,17 +45,6 @@ impl Lesson {
         }
     }
 
-    /// Whether a request still had in it what is not to be sent: somebody else learned the lesson while it was on its way.
-    pub(super) fn was_sent(&self, sent: &Value) -> bool {
-        match self {
-            Self::Omit(name) => sent.get(name).is_some(),
-            Self::Limit(_) => sent.get(self.what()).is_some(),
-            Self::NoStreamUsage => sent.get("stream_options").is_some(),
-            Self::NoStream => sent.get("stream").is_some(),
-            Self::Output(_) | Self::NotStrict => false,
-        }
-    }
-
     fn apply(&self, manner: &mut Manner) {
         match self {
             Self::Omit(name) => manner.omit.push(name.clone()),
@@ -114,7 +103,10 @@ const COMPLAINTS: [&str; 16] = [
     "cannot be",
 ];
 
-/// What is to be learned from a complaint about what was sent; nothing where it is about something else.
+/// What is to be learned from a complaint about what was sent in this manner; nothing where it is about something else.
+///
+/// It must be the manner of that very request: others may have learned while it was on its way, and a lesson counted from what
+/// they know would go one step too far.
 pub(super) fn lesson(kind: &ModelErrorKind, sent: &Value, manner: &Manner) -> Option<Lesson> {
     let ModelErrorKind::BadRequest { said, parameter, .. } = kind else { return None };
     let said = said.to_lowercase();
@@ -149,7 +141,9 @@ pub(super) fn lesson(kind: &ModelErrorKind, sent: &Value, manner: &Manner) -> Op
     if named("strict") && manner.strict && sent.to_string().contains("\"strict\":true") {
         return Some(Lesson::NotStrict);
     }
-    if !manner.never_streams && said.contains("stream") {
+    // Gemini is asked for a stream by the address, so its body does not show it.
+    let streamed = was_sent("stream") || sent.get("contents").is_some();
+    if streamed && !manner.never_streams && (parameter == "stream" || begins_word(&said, "stream")) {
         return Some(Lesson::NoStream);
     }
     let about_shape = [
@@ -180,6 +174,14 @@ pub(super) fn lesson(kind: &ModelErrorKind, sent: &Value, manner: &Manner) -> Op
     None
 }
 
+/// Whether a word of `text` begins so: `streaming`, but not `upstream`.
+fn begins_word(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        !before.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
+}
+
 /// Whether `name` stands in `text` as a word of its own.
 fn has_word(text: &str, name: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -207,7 +209,7 @@ mod tests {
     #[test]
     fn a_complaint_about_a_parameter_is_a_lesson() {
         let sent = json!({
-            "temperature": 0.2, "top_p": 1, "max_tokens": 9, "thinking": {}, "stream_options": {},
+            "temperature": 0.2, "top_p": 1, "max_tokens": 9, "thinking": {}, "stream": true, "stream_options": {},
             "response_format": { "json_schema": { "strict": true } },
         });
         let manner = Manner { output: OutputMode::Schema, strict: true, ..Manner::default() };
@@ -228,6 +230,7 @@ mod tests {
             ("max_tokens must be at most 4", None, None),
             ("the temperature outside is high", None, None),
             ("streaming is not supported here", None, Some(Lesson::NoStream)),
+            ("the upstream said: invalid request", None, None),
             ("seed is not supported", None, None),
             ("unexpected end of input", None, None),
         ] {

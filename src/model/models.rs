@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::around::cached::{Answers, Cached};
 use super::around::fallback::Fallback;
 use super::around::masked::{Mask, Masked};
-use super::around::metered::{Ledger, Meter, Metered};
+use super::around::metered::{Ledger, Meter, Metered, Most};
 use super::around::placeheld::{Placeheld, Redactor};
 use super::chat::ChatModel;
 use super::client::{Client, Wire};
@@ -51,7 +51,10 @@ impl Models {
         });
         let client = |settings: ModelSettings| -> Arc<dyn ChatModel> {
             let limits = around.limits.get(&settings.provider_id).copied().unwrap_or_default();
-            let (price, most) = (price(&settings), settings.max_tokens);
+            let (price, most) = (
+                price(&settings),
+                Most { tokens: settings.max_tokens, thinking: settings.manner.thinking_room },
+            );
             let client: Arc<dyn ChatModel> = Arc::new(Client::with_wire(settings, limits, Arc::clone(&wire)));
             match &meter {
                 Some(meter) => Arc::new(Metered::new(client, Arc::clone(meter), price, most)),
@@ -99,7 +102,7 @@ impl Models {
     }
 }
 
-/// What a model's tokens cost, and whether that is known. Of an unknown model the dearest listed price of its provider is
+/// What a model's tokens cost, and whether that is known. Of an unknown model the dearest listed prices of its provider are
 /// assumed, so that a budget holds.
 fn price(settings: &ModelSettings) -> (Price, bool) {
     if let Some(price) = settings.price {
@@ -111,7 +114,11 @@ fn price(settings: &ModelSettings) -> (Price, bool) {
     }
     let of_own = own.into_iter().flat_map(|provider| &provider.models);
     let of_all = providers().iter().flat_map(|provider| &provider.models);
-    let dearest = |a: Price, b: Price| if b.output > a.output { b } else { a };
+    let dearest = |a: Price, b: Price| Price {
+        input: a.input.max(b.input),
+        cached_input: None,
+        output: a.output.max(b.output),
+    };
     let dear = of_own.map(|model| model.price).reduce(dearest);
     let dear = dear.or_else(|| of_all.map(|model| model.price).reduce(dearest));
     (dear.unwrap_or(Price { input: 0.0, cached_input: None, output: 0.0 }), false)

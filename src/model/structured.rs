@@ -116,14 +116,16 @@ async fn ask<T>(
     if let Some(sink) = &request.on_token {
         sink.say("\n");
     }
+    let asked = request.clone();
     if let Some((text, faults)) = first {
         request.messages.extend(repair(&text, &faults, &shape.sent));
     }
-    let answer = model.complete(request.clone()).await.map_err(|error| error.charged(usage))?;
+    let answer = model.complete(request).await.map_err(|error| error.charged(usage))?;
     usage += answer.usage;
     match read(&answer) {
         Ok(value) => {
-            model.accepted(&request, &answer);
+            // It answers the question as it was asked; nobody asks that of the repair again.
+            model.accepted(&asked, &answer);
             Ok(Structured { value, usage, model: answer.model, repaired: true })
         }
         Err(faults) => {

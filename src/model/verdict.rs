@@ -11,7 +11,7 @@ use super::http::Reply;
 use crate::text;
 
 /// Longest quote of a provider, in characters.
-const SAID_CHARS: usize = 300;
+const SAID_CHARS: usize = 200;
 
 /// The kind of error that a response which is no success stands for.
 pub(super) fn of_status(reply: &Reply, key: Option<&SecretString>) -> ModelErrorKind {
@@ -54,6 +54,9 @@ fn of_base_resp(body: &Value, key: Option<&SecretString>) -> Option<ModelErrorKi
         1002 => ModelErrorKind::RateLimited { retry_after: None, said },
         1026 | 1027 => ModelErrorKind::Refused(said),
         1039 => ModelErrorKind::TooLarge(said),
+        2013 if Complaint::new(String::new(), words, key).is_about_model() => {
+            ModelErrorKind::UnknownModel(said)
+        }
         2013 => ModelErrorKind::BadRequest { status: 200, said, parameter: None },
         _ => ModelErrorKind::Server { status: 200, retry_after: None, said },
     })
@@ -65,11 +68,15 @@ fn of(status: u16, error: &Complaint, retry_after: Option<Duration>, headers: &H
     match status {
         300..=399 => Kind::Redirected { status, to: redirect_host(headers) },
         402 => Kind::NoCredit(said),
+        // Google says "exceeded your current quota" of a minute's too, and then when to come back.
+        429 if error.come_back.is_some() => {
+            Kind::RateLimited { retry_after: retry_after.or(error.come_back), said }
+        }
         400 | 401 | 403 | 429 if error.is_about_credit() => Kind::NoCredit(said),
         401 => Kind::Unauthorized(said),
         // xAI and Google answer 400 to a wrong key.
         400 | 403 if error.is_about_key() => Kind::Unauthorized(said),
-        400 | 403 if error.is_about_region() => Kind::Forbidden(said),
+        400 | 403 if error.is_about_region() || error.is_about_ban() => Kind::Forbidden(said),
         // Together answers 403 to what is too long.
         400 | 403 | 422 if error.is_about_size() => Kind::TooLarge(said),
         400 | 403 | 404 | 422 if error.is_about_model() => Kind::UnknownModel(said),
@@ -93,6 +100,8 @@ struct Complaint {
     lower: String,
     /// The parameter that it names.
     parameter: Option<Box<str>>,
+    /// When it says to come back.
+    come_back: Option<Duration>,
 }
 
 impl Complaint {
@@ -126,11 +135,17 @@ impl Complaint {
         let parameter = text("/error/param")
             .or_else(|| body.pointer("/detail/0/loc").and_then(Value::as_array)?.last()?.as_str())
             .map(|name| text::plain(&text::bounded(name, 60)).into());
-        Self { parameter, ..Self::new(code.join(" "), &message, key) }
+        Self { parameter, come_back: come_back(body), ..Self::new(code.join(" "), &message, key) }
     }
 
     fn new(code: String, message: &str, key: Option<&SecretString>) -> Self {
-        Self { code, said: said(message, key), lower: message.to_lowercase(), parameter: None }
+        Self {
+            code,
+            said: said(message, key),
+            lower: message.to_lowercase(),
+            parameter: None,
+            come_back: None,
+        }
     }
 
     fn has(&self, words: &[&str]) -> bool {
@@ -187,6 +202,11 @@ impl Complaint {
             ])
     }
 
+    /// Source: Groq `organization_restricted`; Anthropic "This organization has been disabled."
+    fn is_about_ban(&self) -> bool {
+        self.is(&["organization_restricted"]) || self.has(&["organization has been"])
+    }
+
     fn is_about_model(&self) -> bool {
         self.is(&[
             "model_not_found",
@@ -195,6 +215,7 @@ impl Complaint {
             "model_not_available",
             "invalid_model",
         ]) || self.is(&["model_decommissioned", "model_permission_blocked_org"])
+            || self.has(&["no endpoints found"])
             || (self.has(&["model"])
                 && self.has(&[
                     "not found",
@@ -203,7 +224,6 @@ impl Complaint {
                     "invalid model",
                     "unknown model",
                     "no such model",
-                    "no endpoints found",
                 ]))
     }
 
@@ -231,11 +251,19 @@ pub(super) fn said(message: &str, key: Option<&SecretString>) -> String {
 
 /// Providers repeat a wrong key half masked; no part of it is shown.
 fn mask_word(word: &str) -> String {
-    const MARKS: [&str; 9] = ["sk-", "sk_", "xai-", "gsk_", "AIza", "pk-", "key-", "tgp_", "eyJ"];
+    const MARKS: [&str; 10] = ["sk-", "sk_", "xai-", "gsk_", "AIza", "pk-", "key-", "tgp_", "eyJ", "<ak-"];
     match MARKS.iter().filter_map(|mark| word.find(mark)).min() {
         Some(at) => format!("{}[key]", word.get(..at).unwrap_or_default()),
+        None if word.contains("***") => "[key]".to_owned(),
         None => word.to_owned(),
     }
+}
+
+/// Source: Google `google.rpc.RetryInfo`, as in `{"retryDelay": "26s"}`.
+fn come_back(body: &Value) -> Option<Duration> {
+    let details = body.pointer("/error/details")?.as_array()?;
+    let delay = details.iter().find_map(|detail| detail.get("retryDelay")?.as_str())?;
+    Duration::try_from_secs_f64(delay.strip_suffix('s')?.parse().ok()?).ok()
 }
 
 /// The content type, small letters, without parameters.
@@ -321,6 +349,16 @@ mod tests {
             Kind::Forbidden(_)
         ));
         assert!(matches!(kind(429, &error("exceeded_current_quota_error", "x")), Kind::NoCredit(_)));
+        let quota = |details: Value| {
+            let message = "You exceeded your current quota, please check your plan and billing details.";
+            kind(429, &json!({ "error": { "message": message, "details": details } }))
+        };
+        assert!(matches!(quota(json!([])), Kind::NoCredit(_)));
+        assert!(matches!(
+            quota(json!([{ "@type": "x" }, { "retryDelay": "26.5s" }])),
+            Kind::RateLimited { retry_after: Some(wait), .. } if wait == Duration::from_millis(26_500)
+        ));
+        assert!(matches!(kind(400, &error("organization_restricted", "x")), Kind::Forbidden(_)));
         assert!(matches!(
             kind(422, &json!({ "detail": [{ "loc": ["body", "store"], "msg": "Extra inputs are not permitted" }] })),
             Kind::BadRequest { parameter: Some(name), .. } if &*name == "store"
@@ -333,12 +371,13 @@ mod tests {
 
     #[test]
     fn what_a_provider_says_is_bounded_plain_and_without_keys() {
-        let message = format!("bad key verysecretkey\u{1b}[2J, was:sk-proj-ab****yz {}", "x".repeat(2_000));
+        let message =
+            format!("bad key verysecretkey\u{1b}[2J, was:sk-proj-ab****yz or ab***yz {}", "x".repeat(2_000));
         let ModelErrorKind::Unauthorized(said) = kind(401, &json!({ "error": { "message": message } }))
         else {
             panic!("unauthorized")
         };
-        assert!(said.starts_with("bad key [key]\\u{1b}[2J, was:[key] xxx"), "{said}");
+        assert!(said.starts_with("bad key [key]\\u{1b}[2J, was:[key] or [key] xxx"), "{said}");
         assert!(said.chars().count() <= 310);
         assert_eq!(
             kind(418, &json!("short")),
@@ -379,5 +418,8 @@ mod tests {
         assert_eq!(minimax(0), None);
         assert!(matches!(minimax(1004), Some(ModelErrorKind::Unauthorized(_))));
         assert!(matches!(minimax(1008), Some(ModelErrorKind::NoCredit(_))));
+        assert!(matches!(minimax(2013), Some(ModelErrorKind::BadRequest { .. })));
+        let body = json!({ "base_resp": { "status_code": 2013, "status_msg": "invalid params, unknown model 'x'" } });
+        assert!(matches!(of_body(&body, None), Some(ModelErrorKind::UnknownModel(_))));
     }
 }

@@ -57,7 +57,7 @@ fn a_secret_in_a_models_answer_is_masked_in_every_file() {
     let world = World::new().with_env("OPENAI_API_KEY", "sk-k").with_env("OPENAI_BASE_URL", &server.url());
     world.log("20261122T100000.json", &[end("run-b", 2_000, &format!("the token is {}", token(12)))]);
     let report = world.patrol();
-    assert_eq!(report["cases"][0]["decided_by"], "gpt-4o", "{report:#}");
+    assert_eq!(report["cases"][0]["decided_by"], "gpt-6-sol", "{report:#}");
     for (path, bytes) in files_below(&world.logs()) {
         let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
         assert!(!found, "{}", path.display());

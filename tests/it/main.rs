@@ -13,8 +13,11 @@
 //! - `layers`: which room may use which.
 //! - `model`: models over real HTTP, against the scripted server of `tests/support/model_server.rs`.
 //! - `model_stream`: the same, with answers that come in pieces.
+//! - `outage`: the real binary while a model's provider fails in every way there is, and after.
 //! - `patrol`: the real binary on log directories, without a model.
+//! - `providers`: each provider's own requests and its own ways to say no.
 //! - `setup`: the wizard in a real pseudo-terminal: its paths and its screens.
+//! - `spending`: budgets, ledger, fallbacks, circuit breaker, kept answers and placeholders, all around a model.
 //! - `watch`: the real binary watching a directory.
 //! - `with_model`: the real binary with a scripted model: votes, quorum, failures.
 #![allow(
@@ -42,12 +45,15 @@ mod model;
 #[path = "../support/model_server.rs"]
 mod model_server;
 mod model_stream;
+mod outage;
 mod patrol;
+mod providers;
 #[path = "../support/pty.rs"]
 mod pty;
 #[path = "../support/random_graph.rs"]
 mod random_graph;
 mod setup;
+mod spending;
 mod watch;
 mod with_model;
 #[path = "../support/world.rs"]

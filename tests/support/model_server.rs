@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 /// One request as it came in.
@@ -51,8 +52,11 @@ impl Recorded {
     /// The random word that the answer has to repeat, where it has to.
     pub(crate) fn nonce(&self) -> Option<String> {
         let body = self.body.to_string();
-        let (_, after) = body.split_once("<data-")?;
-        let word: String = after.chars().take_while(char::is_ascii_hexdigit).collect();
+        // The schema may stand before the question, and speaks of the marks too.
+        let word = body.split("<data-").skip(1).find_map(|after| {
+            let word: String = after.chars().take_while(char::is_ascii_hexdigit).collect();
+            (word.len() >= 8).then_some(word)
+        })?;
         (body.contains("\"nonce\":") || body.contains("\\\"nonce\\\"")).then_some(word)
     }
 
@@ -163,6 +167,8 @@ pub(crate) enum Reply {
     Whole(Box<Reply>),
     /// Waits, then replies.
     Slow(Duration, Box<Reply>),
+    /// Waits until a permit is given, which it uses up, then replies.
+    Held(Arc<Semaphore>, Box<Reply>),
     /// Sends the body in this many chunks, with a pause before each.
     Trickle(usize, Duration, Box<Reply>),
     /// Closes the connection instead of replying.
@@ -192,13 +198,19 @@ struct Shared {
     queue: Mutex<VecDeque<Reply>>,
     requests: Mutex<Vec<Recorded>>,
     script: Box<Script>,
+    forgets: bool,
+    /// Requests without a reply, now and at most.
+    waiting: AtomicUsize,
+    most_waiting: AtomicUsize,
 }
 
 impl Shared {
     fn reply(&self, request: Recorded) -> Reply {
         let queued = self.queue.lock().unwrap().pop_front();
         let reply = queued.unwrap_or_else(|| (self.script)(&request));
-        self.requests.lock().unwrap().push(request);
+        if !self.forgets {
+            self.requests.lock().unwrap().push(request);
+        }
         reply
     }
 }
@@ -229,10 +241,22 @@ impl ModelServer {
 
     /// A server that answers by content.
     pub(crate) fn answering(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start(script, false)
+    }
+
+    /// The same, for so many requests that they are not to be kept.
+    pub(crate) fn forgetful(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start(script, true)
+    }
+
+    fn start(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static, forgets: bool) -> Self {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             requests: Mutex::default(),
             script: Box::new(script),
+            forgets,
+            waiting: AtomicUsize::new(0),
+            most_waiting: AtomicUsize::new(0),
         });
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -267,6 +291,11 @@ impl ModelServer {
         format!("http://{}", self.address)
     }
 
+    /// Most requests that waited for their reply at once.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.shared.most_waiting.load(Ordering::SeqCst)
+    }
+
     /// All requests so far, oldest first.
     pub(crate) fn requests(&self) -> Vec<Recorded> {
         self.shared.requests.lock().unwrap().clone()
@@ -294,6 +323,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         let mut streams = request.body["stream"] == true || request.path.contains(":streamGenerateContent");
         let tool = request.tool().map(str::to_owned);
         let nonce = request.nonce();
+        let waiting = shared.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.most_waiting.fetch_max(waiting, Ordering::SeqCst);
         let mut reply = shared.reply(request);
         let mut trickle = None;
         let mut cut = false;
@@ -301,6 +332,12 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
             match reply {
                 Reply::Slow(pause, then) => {
                     tokio::time::sleep(pause).await;
+                    reply = *then;
+                }
+                Reply::Held(permits, then) => {
+                    if let Ok(permit) = permits.acquire().await {
+                        permit.forget();
+                    }
                     reply = *then;
                 }
                 Reply::Trickle(pieces, pause, then) => {
@@ -318,6 +355,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
                 _ => break,
             }
         }
+        // Before the first byte goes out: who has the answer may ask again at once.
+        shared.waiting.fetch_sub(1, Ordering::SeqCst);
         if let (Reply::Answer(Value::Object(answer)), Some(nonce)) = (&mut reply, nonce) {
             answer.entry("nonce").or_insert_with(|| nonce.into());
         }

@@ -68,8 +68,10 @@ pub(in crate::model) struct Meter {
     ledger: Arc<dyn Ledger>,
     budgets: Budgets,
     clock: SharedClock,
-    /// What calls under way are expected to cost, and what was spent but could not be written down.
+    /// What calls under way are expected to cost.
     pending: Mutex<BTreeMap<Purse, Pending>>,
+    /// Calls that could not be written down. None begins while there are any.
+    unwritten: Mutex<Vec<Call>>,
     settled: Notify,
 }
 
@@ -80,12 +82,18 @@ type Limited = (Purse, Budget, &'static str);
 struct Pending {
     under_way: Usage,
     calls: u32,
-    unwritten: Usage,
 }
 
 impl Meter {
     pub(in crate::model) fn new(ledger: Arc<dyn Ledger>, budgets: Budgets, clock: SharedClock) -> Self {
-        Self { ledger, budgets, clock, pending: Mutex::default(), settled: Notify::new() }
+        Self {
+            ledger,
+            budgets,
+            clock,
+            pending: Mutex::default(),
+            unwritten: Mutex::default(),
+            settled: Notify::new(),
+        }
     }
 
     fn today(&self) -> String {
@@ -109,13 +117,14 @@ impl Meter {
     /// below every limit; so a limit is passed by one call at most.
     async fn admit(&self, purses: &[Limited], expected: Usage) -> Result<(), ModelErrorKind> {
         loop {
+            self.write_unwritten().map_err(ModelErrorKind::Ledger)?;
             let settled = self.settled.notified();
             let mut must_wait = false;
             {
                 let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
                 for (purse, budget, name) in purses {
                     let known = pending.get(purse).copied().unwrap_or_default();
-                    let spent = self.ledger.spent(purse).map_err(ModelErrorKind::Ledger)? + known.unwritten;
+                    let spent = self.ledger.spent(purse).map_err(ModelErrorKind::Ledger)?;
                     if let Some(over) = over(*budget, spent, name) {
                         return Err(ModelErrorKind::OverBudget(Box::new(over)));
                     }
@@ -134,14 +143,23 @@ impl Meter {
         }
     }
 
-    fn settle(&self, purses: &[Limited], expected: Usage, unwritten: Option<Usage>) {
+    /// Writes down what could not be written before, oldest first.
+    fn write_unwritten(&self) -> Result<(), String> {
+        let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(call) = unwritten.first() {
+            self.ledger.record(call)?;
+            unwritten.remove(0);
+        }
+        Ok(())
+    }
+
+    fn settle(&self, purses: &[Limited], expected: Usage) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         for (purse, ..) in purses {
             if let Some(entry) = pending.get_mut(purse) {
                 entry.under_way = less(entry.under_way, expected);
                 entry.calls = entry.calls.saturating_sub(1);
-                entry.unwritten += unwritten.unwrap_or_default();
-                if entry.calls == 0 && entry.unwritten == Usage::default() {
+                if entry.calls == 0 {
                     pending.remove(purse);
                 }
             }
@@ -177,7 +195,16 @@ pub(in crate::model) struct Metered {
     meter: Arc<Meter>,
     price: Price,
     price_known: bool,
-    max_tokens: u32,
+    most: Most,
+}
+
+/// The longest answer that a model gives.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::model) struct Most {
+    /// Tokens where the question does not say.
+    pub(in crate::model) tokens: u32,
+    /// Tokens of thoughts, on top.
+    pub(in crate::model) thinking: u32,
 }
 
 impl Metered {
@@ -186,9 +213,9 @@ impl Metered {
         model: Arc<dyn ChatModel>,
         meter: Arc<Meter>,
         (price, price_known): (Price, bool),
-        max_tokens: u32,
+        most: Most,
     ) -> Self {
-        Self { model, meter, price, price_known, max_tokens }
+        Self { model, meter, price, price_known, most }
     }
 
     fn priced(&self, usage: Usage) -> Usage {
@@ -199,9 +226,11 @@ impl Metered {
         let day = self.meter.today();
         let purses = self.meter.limited(&request, &day);
         let question = tokens_of(&request);
-        let most = request.max_tokens.unwrap_or(self.max_tokens);
+        let most = request.max_tokens.unwrap_or(self.most.tokens).saturating_add(self.most.thinking);
+        // Twice the guess: no tokenizer makes more of prose, and little makes more of anything.
         let expected =
-            self.priced(Usage { input_tokens: question, output_tokens: u64::from(most), ..Usage::default() });
+            Usage { input_tokens: 2 * question, output_tokens: u64::from(most), ..Usage::default() };
+        let expected = self.priced(expected);
         self.meter
             .admit(&purses, expected)
             .await
@@ -251,7 +280,6 @@ impl Open<'_> {
     fn settle(&mut self, outcome: Option<(Usage, &'static str, bool)>) {
         self.settled = true;
         let Metered { meter, price_known, .. } = self.metered;
-        let mut unwritten = None;
         if let Some((usage, outcome, silent)) = outcome {
             let ModelContext { role, provider, model, .. } = &**self.metered.context();
             let call = Call {
@@ -267,11 +295,11 @@ impl Open<'_> {
                 outcome,
             };
             if let Err(why) = meter.ledger.record(&call) {
-                tracing::error!(why, "model call not written into the ledger, counting it in memory only");
-                unwritten = Some(usage);
+                tracing::error!(why, "model call not written into the ledger, no further one until it is");
+                meter.unwritten.lock().unwrap_or_else(PoisonError::into_inner).push(call);
             }
         }
-        meter.settle(&self.purses, self.expected, unwritten);
+        meter.settle(&self.purses, self.expected);
     }
 }
 

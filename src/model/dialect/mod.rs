@@ -72,7 +72,8 @@ impl Asked<'_> {
         for name in &self.manner.omit {
             body.remove(name);
         }
-        body.extend(self.manner.extra.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let wanted = self.manner.extra.iter().filter(|(name, _)| !self.manner.omit.contains(name));
+        body.extend(wanted.map(|(name, value)| (name.clone(), value.clone())));
     }
 
     /// The name of the parameter that limits the answer.

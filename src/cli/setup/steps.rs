@@ -426,8 +426,11 @@ impl Wizard<'_> {
     }
 
     fn save(&mut self) -> Asked<Option<PathBuf>> {
-        let page = summary::page(&self.answers, self.places, self.env, self.ask.width());
-        self.ask.say(&page);
+        // Where saving failed just now, the summary stands above; again, it would push the reason off the screen.
+        if !std::mem::take(&mut self.at_the_end) {
+            let page = summary::page(&self.answers, self.places, self.env, self.ask.width());
+            self.ask.say(&page);
+        }
         let mut files = vec![self.places.here.clone()];
         files.extend(self.places.user.clone());
         let mut choices: Vec<Choice> = files

@@ -14,7 +14,7 @@ use crate::clock::{self, SharedClock};
 use crate::config::Config;
 use crate::model::{
     ChatModel, ChatRequest, ModelError, Models, Price, Provider, RoleSettings, Structured, Surroundings,
-    money, providers, structured,
+    meant, money, provider, providers, structured,
 };
 use crate::store::usage::UsageStore;
 use crate::text;
@@ -62,7 +62,12 @@ fn list(global: &Global, only: Option<&str>, format: Format) -> Outcome {
     let width = listed.iter().flat_map(|one| &one.models).map(|model| model.id.len()).max().unwrap_or(0);
     for provider in &listed {
         lines.push(String::new());
-        lines.push(format!("{}  {}", bold(&provider.id), key_state(&config, provider)));
+        lines.push(format!(
+            "{}  {}  {}",
+            bold(&provider.id),
+            provider.full_name(),
+            key_state(&config, provider)
+        ));
         for model in &provider.models {
             let Price { input, output, .. } = model.price;
             lines.push(format!(
@@ -133,20 +138,12 @@ fn default_of(provider: &Provider, model: &str) -> String {
     if roles.is_empty() { String::new() } else { dim(format!("  default: {}", roles.join(", "))) }
 }
 
-/// A provider by its id, or its name.
+/// A provider by its id.
 fn find(id: &str) -> Result<&'static Provider, Failure> {
-    let wanted = id.to_lowercase();
-    let found = providers().iter().find(|one| one.id == wanted || one.name.to_lowercase() == wanted);
-    found.ok_or_else(|| {
-        let near =
-            providers().iter().map(|one| one.id.as_str()).min_by_key(|one| strsim::levenshtein(one, &wanted));
+    provider(id).ok_or_else(|| {
         let known: Vec<&str> = providers().iter().map(|one| one.id.as_str()).collect();
-        Failure::Usage(format!(
-            "no provider `{}`; did you mean `{}`? They are {}",
-            text::plain(id),
-            near.unwrap_or_default(),
-            known.join(", ")
-        ))
+        let near = meant(id).map_or_else(String::new, |near| format!(" (did you mean `{}`?)", near.id));
+        Failure::Usage(format!("no provider `{}`{near}; there are {}", text::plain(id), known.join(", ")))
     })
 }
 

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use super::fault::code;
 use super::words;
-use crate::model::providers;
+use crate::model::{meant, providers};
 
 /// What a setting takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -259,7 +259,11 @@ fn provider_id(id: &str) -> Result<(), Wrong> {
     if provider_ids().any(|known| known == id) {
         return Ok(());
     }
-    Err(Wrong::new(code::UNKNOWN_PROVIDER, "no such provider", words::help(id, provider_ids(), "providers")))
+    let help = meant(id).map_or_else(
+        || words::help(id, provider_ids(), "providers"),
+        |meant| format!("did you mean `{}`?", meant.id),
+    );
+    Err(Wrong::new(code::UNKNOWN_PROVIDER, "no such provider", help))
 }
 
 fn models(texts: Vec<&str>) -> Result<Value, Wrong> {

@@ -39,5 +39,6 @@ pub use models::{Models, Surroundings};
 pub use settings::{Backoff, Budget, Budgets, Dialect, Limits, ModelSettings, RoleSettings, Timeouts};
 pub use structured::{Structured, structured, structured_value};
 pub use table::{
-    ListedModel, Manner, MaxTokensField, OutputMode, Price, Provider, Quirk, money, provider, providers,
+    ListedModel, Manner, MaxTokensField, OutputMode, Price, Provider, Quirk, meant, money, provider,
+    providers,
 };

@@ -30,7 +30,7 @@ use super::failure::{self, Failure, Outcome};
 use super::printer;
 use crate::config::env;
 use crate::model::{
-    ChatModel, ChatRequest, Client, ModelError, ModelErrorKind, ModelSettings, provider, providers,
+    ChatModel, ChatRequest, Client, ModelError, ModelErrorKind, ModelSettings, meant, provider, providers,
 };
 use crate::supervise::Shutdown;
 use crate::text;
@@ -251,12 +251,7 @@ fn is_variable(name: &str) -> bool {
 
 fn unknown_provider(id: &str) -> String {
     let known: Vec<&str> = providers().iter().map(|one| one.id.as_str()).chain(["none"]).collect();
-    let nearest = known
-        .iter()
-        .map(|known| (strsim::jaro_winkler(&id.to_lowercase(), known), known))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    let meant = nearest.map_or_else(String::new, |(_, known)| format!(" Did you mean `{known}`?"));
+    let meant = meant(id).map_or_else(String::new, |near| format!(" Did you mean `{}`?", near.id));
     format!("`{}` is no provider.{meant} Known: {}", text::bounded(&text::plain(id), 40), known.join(", "))
 }
 

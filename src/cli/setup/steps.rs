@@ -186,9 +186,9 @@ impl Wizard<'_> {
         let mut choices: Vec<Choice> = offered
             .iter()
             .map(|provider| match (key_variable(provider, self.env), provider.local) {
-                (Some(variable), _) => Choice::new(&provider.name, format!("key found: {variable}")),
-                (None, true) => Choice::new(&provider.name, "your own, no key needed"),
-                (None, false) => Choice::new(&provider.name, ""),
+                (Some(variable), _) => Choice::new(provider.full_name(), format!("key found: {variable}")),
+                (None, true) => Choice::new(provider.full_name(), "your own, no key needed"),
+                (None, false) => Choice::new(provider.full_name(), ""),
             })
             .collect();
         choices.push(Choice::new("No model", "rules only, nothing leaves this machine"));

@@ -17,6 +17,9 @@ pub struct Provider {
     pub id: String,
     /// Its name in messages: `Moonshot`.
     pub name: String,
+    /// What people call its models: `Kimi`.
+    #[serde(default)]
+    pub family: String,
     /// Variables that hold its key, the first that is set counts; none for models that need no key.
     pub key: Vec<String>,
     /// Where it is; empty where the user has to say.
@@ -202,7 +205,26 @@ pub fn provider(id: &str) -> Option<&'static Provider> {
     providers().iter().find(|provider| provider.id == id)
 }
 
+/// The provider that somebody means by another word: its name, its models' name, or a slip of the pen.
+pub fn meant(word: &str) -> Option<&'static Provider> {
+    let word = word.to_lowercase();
+    if word.is_empty() {
+        return None;
+    }
+    let is_name = |one: &&Provider| one.name.to_lowercase() == word || one.family.to_lowercase() == word;
+    providers().iter().find(is_name).or_else(|| {
+        let near = |one: &&Provider| strsim::damerau_levenshtein(&one.id, &word);
+        let nearest = providers().iter().min_by_key(near)?;
+        (near(&nearest) * 3 <= nearest.id.len()).then_some(nearest)
+    })
+}
+
 impl Provider {
+    /// Its name with what people call its models: `Moonshot (Kimi)`.
+    pub fn full_name(&self) -> String {
+        if self.family.is_empty() { self.name.clone() } else { format!("{} ({})", self.name, self.family) }
+    }
+
     /// The listed model of that name.
     pub fn listed(&self, model: &str) -> Option<&ListedModel> {
         self.models.iter().find(|listed| listed.id == model)
@@ -303,6 +325,22 @@ mod tests {
             ("a*b*c", "acb", false),
         ] {
             assert_eq!(fits(pattern, name), fit, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_provider_is_known_by_other_words() {
+        let id = |word: &str| meant(word).map(|provider| provider.id.as_str());
+        for (word, want) in [
+            ("Kimi", Some("moonshot")),
+            ("gemini", Some("google")),
+            ("Together AI", Some("together")),
+            ("opnai", Some("openai")),
+            ("antropic", Some("anthropic")),
+            ("foo", None),
+            ("", None),
+        ] {
+            assert_eq!(id(word), want, "{word}");
         }
     }
 

@@ -7,7 +7,6 @@
 //! one integer: a run's log lies together, grows at its end, and needs no index.
 
 mod apply;
-mod fold;
 mod owner;
 mod prune;
 mod read;

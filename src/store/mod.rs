@@ -10,6 +10,7 @@
 
 mod checkpoints;
 pub mod export;
+mod fold;
 pub mod patrol_state;
 pub mod police;
 mod repository;

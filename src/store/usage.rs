@@ -1,17 +1,23 @@
 //! `usage.db`: what was asked of models and what it cost, and the answers that are kept so that nothing is paid twice.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::StoreError;
+use super::fold::{self, Fold};
 use super::repository::Repository;
 use super::sqlite::{Change, Migration};
 use crate::model::{Account, Answers, Call, KeptAnswer, Ledger, Purse, Usage};
 
 /// Kept answers at most; the oldest go first.
 const MOST_ANSWERS: i64 = 50_000;
+
+/// The write-ahead log is folded into the file after so many writes. SQLite itself would do that after a thousand pages,
+/// within a write, and every call under way would wait for the disk.
+const FOLD_EVERY: u32 = 5_000;
 
 const MIGRATIONS: &[Migration] = &[Migration {
     name: "calls, spending and answers",
@@ -52,6 +58,16 @@ const MIGRATIONS: &[Migration] = &[Migration {
 #[derive(Debug)]
 pub struct UsageStore {
     file: Repository,
+    folding: Mutex<Folding>,
+}
+
+/// How the write-ahead log stands.
+#[derive(Debug, Default)]
+struct Folding {
+    /// Writes since it began anew.
+    writes: u32,
+    /// The fold that is under way.
+    fold: Option<Fold>,
 }
 
 /// Calls of one role to one model on one day.
@@ -91,7 +107,29 @@ impl UsageStore {
     /// # Errors
     /// Where the file cannot be opened, is no database, or was written by a newer version.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { file: Repository::open(path, MIGRATIONS)? })
+        let file = Repository::open(path, MIGRATIONS)?;
+        let own_folds = file.lock().execute_batch("PRAGMA wal_autocheckpoint = 0");
+        own_folds.map_err(|source| file.fault("prepare the store", source))?;
+        Ok(Self { file, folding: Mutex::default() })
+    }
+
+    /// Counts a write; now and then begins to fold the log, or ends that. A fold that fails is tried again, and closing the
+    /// store folds what is left.
+    fn written(&self) {
+        let mut folding = self.folding.lock().unwrap_or_else(PoisonError::into_inner);
+        folding.writes += 1;
+        if let Some(done) = folding.fold.take_if(|fold| fold.is_done()) {
+            done.wait();
+            folding.writes = 0;
+            // What was written meanwhile is little, and only then can the log begin anew.
+            if let Err(error) = fold::pass(&self.file.lock()) {
+                tracing::warn!(%error, "write-ahead log of the ledger not folded");
+            }
+        } else if folding.fold.is_none() && folding.writes >= FOLD_EVERY {
+            folding.writes = 0;
+            // Without a thread it waits for its turn to come again.
+            folding.fold = Fold::start(self.file.path(), MIGRATIONS).ok();
+        }
     }
 
     /// A store that is gone with the process.
@@ -243,13 +281,25 @@ impl UsageStore {
     }
 }
 
+impl Drop for UsageStore {
+    fn drop(&mut self) {
+        // Its thread has the file open.
+        let folding = self.folding.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fold) = folding.fold.take() {
+            fold.wait();
+        }
+    }
+}
+
 impl Ledger for UsageStore {
     fn spent(&self, purse: &Purse) -> Result<Usage, String> {
         self.spent_on(purse).map_err(|error| crate::text::causes(&error))
     }
 
     fn record(&self, call: &Call) -> Result<(), String> {
-        self.write_call(call).map_err(|error| crate::text::causes(&error))
+        self.write_call(call).map_err(|error| crate::text::causes(&error))?;
+        self.written();
+        Ok(())
     }
 }
 
@@ -282,11 +332,12 @@ impl Answers for UsageStore {
             }
             Ok(())
         });
-        if let Err(error) = kept {
-            tracing::warn!(
+        match kept {
+            Ok(()) => self.written(),
+            Err(error) => tracing::warn!(
                 error = crate::text::causes(&error),
                 "answer not kept, the same question is paid again"
-            );
+            ),
         }
     }
 }
@@ -327,6 +378,28 @@ mod tests {
             latency: Duration::from_millis(if role == "patrol" { 200 } else { 900 }),
             outcome,
         }
+    }
+
+    #[test]
+    fn a_long_log_is_folded_and_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("usage.db");
+        let store = UsageStore::open(&path).unwrap();
+        let sweep = Account { work: Work::Sweep, id: "s1".into() };
+        let record =
+            |writes: u32| (0..writes).for_each(|_| store.record(&call("patrol", "ok", &sweep)).unwrap());
+        let log = || std::fs::metadata(dir.path().join("usage.db-wal")).unwrap().len();
+        record(FOLD_EVERY);
+        let before = log();
+        // The fold ends while calls go on, and then the log is written from its beginning.
+        while store.folding.lock().unwrap().fold.is_some() {
+            record(1);
+        }
+        record(FOLD_EVERY / 2);
+        assert!(log() < before + before / 2, "{} after {before}", log());
+        let calls = store.by_day(None).unwrap().iter().map(|row| row.calls).sum::<u64>();
+        assert_eq!(store.spent(&Purse::Account(sweep)).unwrap().input_tokens, calls * 100);
+        assert!(calls >= u64::from(FOLD_EVERY + FOLD_EVERY / 2));
     }
 
     #[test]

@@ -238,7 +238,7 @@ fn ride_out(failures: &[Failure]) {
         assert!(!format!("{}{}", ran.stdout, ran.stderr).contains("sk-test-key"), "{row}");
         ran
     };
-    let mut given_up = false;
+    let (mut given_up, mut ever_given_up) = (false, false);
     for Failure { name, reply, charged } in failures {
         forecast(Weather::Fails(*reply, *charged));
         // What was given up after five attempts is put back by hand, as a person does once the outage is known.
@@ -250,7 +250,9 @@ fn ride_out(failures: &[Failure]) {
         let turns = turns(&world);
         assert!(turns.iter().all(|turn| matches!(turn.status, PENDING | UNREVIEWED)), "{name}");
         given_up = turns.iter().any(|turn| turn.status == UNREVIEWED);
+        ever_given_up |= given_up;
     }
+    assert!(ever_given_up, "it lasted for more than five sweeps");
     // Half of it comes back.
     forecast(Weather::Half);
     patrol("--retry-unreviewed", "half");

@@ -11,13 +11,14 @@ use rusqlite::{Connection, ErrorCode, Statement, params};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::fold::{self, Fold};
+use super::schema::MIGRATIONS;
 use crate::clock::SharedClock;
 use crate::engine::{
     Batch, CheckpointError, CheckpointErrorKind, Claim, Digest, EffectRecord, GateAnswer, NewRun, Prune,
 };
 use crate::graph::Durability;
 use crate::id::RunId;
+use crate::store::fold::{self, Fold};
 
 /// Most requests in one transaction.
 const GROUP: usize = 1024;
@@ -366,7 +367,7 @@ impl<'c> Writer<'c> {
                 self.fold();
             }
             Some(fold) => self.folding = Some(fold),
-            None if self.pages >= FOLD_PAGES => match Fold::start(&self.path) {
+            None if self.pages >= FOLD_PAGES => match Fold::start(&self.path, MIGRATIONS) {
                 Ok(fold) => self.folding = Some(fold),
                 Err(_) => self.fold(),
             },

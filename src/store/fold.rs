@@ -6,8 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
 
-use super::schema::MIGRATIONS;
-use crate::store::sqlite::{self, StoreError};
+use super::sqlite::{self, Migration, StoreError};
 
 /// Each pass leaves what was written during it, which is less every time unless the disk is too slow.
 const PASSES: usize = 5;
@@ -25,10 +24,10 @@ impl Fold {
     ///
     /// # Errors
     /// Where there can be no thread.
-    pub(super) fn start(path: &Path) -> io::Result<Self> {
+    pub(super) fn start(path: &Path, migrations: &'static [Migration]) -> io::Result<Self> {
         let path = path.to_owned();
-        let thread = thread::Builder::new().name("checkpoints-fold".to_owned());
-        thread.spawn(move || fold(&path)).map(Self)
+        let thread = thread::Builder::new().name("store-fold".to_owned());
+        thread.spawn(move || fold(&path, migrations)).map(Self)
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -43,8 +42,8 @@ impl Fold {
     }
 }
 
-fn fold(path: &Path) {
-    let folded = sqlite::open_reader(path, MIGRATIONS).and_then(|connection| {
+fn fold(path: &Path, migrations: &'static [Migration]) {
+    let folded = sqlite::open_reader(path, migrations).and_then(|connection| {
         let mut before = 0;
         for _ in 0..PASSES {
             let length = pass(&connection).map_err(StoreError::at(path))?;

@@ -137,7 +137,7 @@ impl UsageStore {
     /// # Errors
     /// Where SQLite fails.
     pub fn in_memory() -> Result<Self, StoreError> {
-        Ok(Self { file: Repository::in_memory(MIGRATIONS)? })
+        Ok(Self { file: Repository::in_memory(MIGRATIONS)?, folding: Mutex::default() })
     }
 
     /// Calls by day, role and model, the newest day first; of days from `since` on, where given.

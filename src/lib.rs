@@ -9,6 +9,7 @@ pub mod engine;
 pub mod graph;
 pub mod id;
 pub mod logs;
+pub mod mark;
 pub mod model;
 pub mod openclaw;
 pub mod patrol;

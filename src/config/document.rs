@@ -9,11 +9,12 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Fault, Place, Source, code};
+use super::fault::{Fault, Place, code};
 use super::kind::{self, Kind, Value, Wrong};
 use super::origin::Origin;
 use super::settings::{self, Setting};
 use super::words::{self, shown};
+use crate::mark::Source;
 
 /// Largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -131,7 +132,7 @@ impl Document {
         let faults = walk.found.into_iter().map(|found| found.fault.at(place(found.span), &found.label));
         let faults = faults.collect();
         let values = walk.values.into_iter().map(|(setting, value, span)| {
-            let origin = Origin::File { file: source.name.clone(), line: source.position(span.start).0 };
+            let origin = Origin::File { file: source.name().to_owned(), line: source.position(span.start).0 };
             (setting, Given { value, origin, place: place(span) })
         });
         Self { values: values.collect(), faults }

@@ -4,15 +4,10 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
-};
 use serde::Serialize;
 
-use crate::text::{bounded, is_deceptive, plain};
-
-/// Longest line that is drawn, in bytes.
-const LONGEST_LINE: usize = 2_000;
+use crate::mark::{Mark, Pen, Source};
+use crate::text::{bounded, plain};
 
 /// Most faults that are kept of one file.
 const MAX_FAULTS: usize = 200;
@@ -202,12 +197,12 @@ impl Faults {
 
     /// The faults for programs, as `--format json` prints them.
     pub fn reports(&self) -> Vec<FaultReport> {
-        let file = plain(&self.file);
+        let source = Source::new(&self.file, &self.text, &[]);
         self.list
             .iter()
             .map(|fault| {
                 let mut places = fault.labels.iter().map(|label| {
-                    let (line, column) = position(&self.text, label.span.start);
+                    let (line, column) = source.position(label.span.start);
                     RelatedPlace { line, column, label: label.text.clone() }
                 });
                 let main = places.next().unwrap_or(RelatedPlace { line: 1, column: 1, label: String::new() });
@@ -215,7 +210,7 @@ impl Faults {
                     code: fault.code,
                     level: fault.level,
                     message: fault.message.clone(),
-                    file: file.clone(),
+                    file: source.name().to_owned(),
                     line: main.line,
                     column: main.column,
                     label: main.label,
@@ -229,27 +224,17 @@ impl Faults {
     /// The faults for people: each with `file:line:column`, the text with a mark under the place, and help.
     /// Lines of prose are folded at `width` columns.
     pub fn render(&self, color: bool, width: usize) -> String {
-        let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let handler = GraphicalReportHandler::new_themed(theme)
-            .with_links(false)
-            .with_context_lines(1)
-            .with_width(width.clamp(40, 160));
-        let source = NamedSource::new(plain(&self.file), harmless(&self.text));
+        let (pen, source) = (Pen::new(color, width), Source::new(&self.file, &self.text, &[]));
         let mut out = String::new();
         for fault in &self.list {
-            let shown = Shown { fault, source: &source, length: self.text.len() };
-            // Over-long lines cannot be drawn (miette panics beyond 65,535 columns) and nobody could read them; and
-            // where a span is broken, the words must not be lost with it.
-            if !self.is_drawable(fault) || handler.render_report(&mut out, &shown).is_err() {
-                let (line, column) =
-                    fault.labels.first().map_or((1, 1), |label| position(&self.text, label.span.start));
-                let at = format!("{}:{line}:{column}", plain(&self.file));
-                let label = fault.labels.first().map_or("", |label| label.text.as_str());
-                let mark = if fault.is_error() { "×" } else { "⚠" };
-                out.extend([fault.code, "\n\n  ", mark, " ", &fault.message, "\n    at ", &at, ": ", label]);
-                out.extend(["\n  help: ", &fault.help, "\n"]);
-            }
-            out.push('\n');
+            let mark = Mark {
+                code: Some(fault.code),
+                is_warning: !fault.is_error(),
+                message: &fault.message,
+                labels: fault.labels.iter().map(|label| (label.span.clone(), label.text.as_str())).collect(),
+                help: &fault.help,
+            };
+            pen.draw(&mark, Some(&source), &mut out);
         }
         let dropped = self.count() - self.list.len();
         if dropped > 0 {
@@ -257,20 +242,6 @@ impl Faults {
         }
         out.extend([&self.to_string(), "\n"]);
         out
-    }
-
-    /// Whether the lines that a drawing of the fault would show, one more on each side, are of a readable length.
-    fn is_drawable(&self, fault: &Fault) -> bool {
-        let line_start = |at: usize| self.text.get(..at).and_then(|text| text.rfind('\n')).unwrap_or(0);
-        let line_end = |at: usize| {
-            self.text.get(at..).and_then(|text| text.find('\n')).map_or(self.text.len(), |length| at + length)
-        };
-        fault.labels.iter().all(|label| {
-            let start = self.text.floor_char_boundary(label.span.start);
-            let end = self.text.floor_char_boundary(label.span.end.max(label.span.start));
-            let shown = line_start(line_start(start))..line_end((line_end(end) + 1).min(self.text.len()));
-            self.text.get(shown).is_none_or(|shown| shown.lines().all(|line| line.len() <= LONGEST_LINE))
-        })
     }
 }
 
@@ -286,85 +257,6 @@ impl<'f> IntoIterator for &'f Faults {
 impl fmt::Debug for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false, 110))
-    }
-}
-
-/// Line and column of a byte offset; both count from 1, the column in characters.
-pub(super) fn position(source: &str, offset: usize) -> (usize, usize) {
-    let before = source.get(..source.floor_char_boundary(offset)).unwrap_or_default();
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    (line, column)
-}
-
-/// The text with every character that could deceive a terminal replaced by as many bytes, so that places
-/// stay where they are.
-fn harmless(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    for c in source.chars() {
-        match c {
-            '\n' | '\t' => out.push(c),
-            '\r' => out.push(' '),
-            c if is_deceptive(c) => out.extend(std::iter::repeat_n('?', c.len_utf8())),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// A fault with its text, as miette wants it.
-struct Shown<'f> {
-    fault: &'f Fault,
-    source: &'f NamedSource<String>,
-    length: usize,
-}
-
-impl fmt::Debug for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fault.fmt(f)
-    }
-}
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.fault.message)
-    }
-}
-
-impl std::error::Error for Shown<'_> {}
-
-impl Diagnostic for Shown<'_> {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(self.fault.code))
-    }
-
-    fn severity(&self) -> Option<Severity> {
-        Some(match self.fault.level {
-            Level::Error => Severity::Error,
-            Level::Warning => Severity::Warning,
-        })
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(&self.fault.help))
-    }
-
-    fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(self.source)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let mut main = true;
-        Some(Box::new(self.fault.labels.iter().map(move |label| {
-            let start = label.span.start.min(self.length);
-            let end = label.span.end.clamp(start, self.length);
-            let text = Some(label.text.clone());
-            if std::mem::take(&mut main) {
-                LabeledSpan::new_primary_with_span(text, start..end)
-            } else {
-                LabeledSpan::new_with_span(text, start..end)
-            }
-        })))
     }
 }
 
@@ -402,11 +294,5 @@ mod tests {
         }
         let text = one(&source, 66_000..66_001).render(false, 80);
         assert!(text.contains(".toml:2:65995: here"), "{text}");
-    }
-
-    #[test]
-    fn columns_count_characters() {
-        assert_eq!(position("ab\näöü", 5), (2, 2));
-        assert_eq!(position("", 7), (1, 1));
     }
 }

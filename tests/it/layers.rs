@@ -10,10 +10,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("text", &[]),
     ("redact", &[]),
+    ("mark", &["text"]),
     ("supervise", &[]),
     ("case", &["id"]),
     ("detect", &["case", "redact", "text"]),
-    ("graph", &["text"]),
+    ("graph", &["mark", "text"]),
     ("engine", &["clock", "graph", "id"]),
     ("prompt", &["graph", "text"]),
     ("model", &["clock", "redact", "text"]),
@@ -26,7 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["case", "clock", "detect", "engine", "id", "logs", "model", "prompt", "redact", "store", "text"],
     ),
     ("police", &["case", "clock", "detect", "engine", "id", "logs", "model", "store", "text", "workflow"]),
-    ("config", &["model", "text"]),
+    ("config", &["mark", "model", "text"]),
     (
         "cli",
         &[

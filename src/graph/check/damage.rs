@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::graph::codes;
-use crate::graph::fault::{Fault, position};
+use crate::graph::fault::Fault;
 
 /// Faults that a syntax error elsewhere may cause; they are held back until the text can be read.
 const FOLLOW_ON: [&str; 17] = [
@@ -71,7 +71,7 @@ pub(super) fn not_caused_by(
         let text = fault.labels.first().and_then(|label| source.get(label.span.clone())).unwrap_or_default();
         let name = text.trim_matches(['"', '\'']);
         !FOLLOW_ON.contains(&fault.code)
-            && !damage.iter().any(|span| position(source, span.start).0 == position(source, start).0)
+            && !damage.iter().any(|span| is_one_line(source, span.start, start))
             && !lines.iter().any(|line| !name.is_empty() && line.contains(name))
     })
 }
@@ -120,4 +120,9 @@ fn lines_of<'s>(source: &'s str, span: &Range<usize>) -> &'s str {
     let from = before.rfind('\n').map_or(0, |at| at + 1);
     let to = after.find('\n').map_or(source.len(), |at| end + at);
     source.get(from..to).unwrap_or_default()
+}
+
+/// Whether two places are on the same line.
+fn is_one_line(source: &str, one: usize, other: usize) -> bool {
+    source.get(one.min(other)..one.max(other)).is_some_and(|between| !between.contains('\n'))
 }

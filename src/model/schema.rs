@@ -1,5 +1,8 @@
 //! JSON Schemas of answers: the form each side takes, and what is wrong with an answer.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::{Map, Value, json};
@@ -15,6 +18,15 @@ const WRAPPER: &str = "answer";
 /// The property in which an answer repeats the question's random word.
 const NONCE: &str = "nonce";
 
+/// Most shapes that are remembered.
+const MOST_KNOWN: usize = 64;
+
+/// Shapes by their schema's text and whether they ask for the word. Graphs and patrol have a handful, asked for again with
+/// every question, and making one means compiling its schema.
+static KNOWN: LazyLock<Mutex<Shapes>> = LazyLock::new(Mutex::default);
+
+type Shapes = HashMap<(String, bool), Arc<Shape>>;
+
 /// The shape of an answer: the schema as a provider takes it, and the check against the schema as it was given.
 pub(super) struct Shape {
     /// The schema with an object at its root, as both dialects want it.
@@ -24,9 +36,31 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// The shape of a schema, with the member in which the answer repeats the question's random word where it is to.
+    ///
     /// # Errors
     /// Why the schema is none.
-    pub(super) fn new(schema: &Value) -> Result<Self, String> {
+    pub(super) fn of(schema: &Value, with_nonce: bool) -> Result<Arc<Self>, String> {
+        let key = (schema.to_string(), with_nonce);
+        if let Some(known) = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let mut shape = Self::new(schema)?;
+        if with_nonce {
+            shape.ask_for_nonce();
+        }
+        let shape = Arc::new(shape);
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert(key, Arc::clone(&shape));
+        Ok(shape)
+    }
+
+    /// # Errors
+    /// Why the schema is none.
+    fn new(schema: &Value) -> Result<Self, String> {
         let validator = jsonschema::validator_for(schema).map_err(|error| bounded(&error.to_string()))?;
         let is_object = schema.get("type").and_then(Value::as_str) == Some("object");
         let mut inner = schema.clone();
@@ -51,7 +85,7 @@ impl Shape {
     }
 
     /// Adds the member in which the answer repeats the question's random word.
-    pub(super) fn ask_for_nonce(&mut self) {
+    fn ask_for_nonce(&mut self) {
         let Some(sent) = self.sent.as_object_mut() else { return };
         let word = json!({
             "type": "string",

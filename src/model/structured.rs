@@ -71,10 +71,8 @@ async fn ask<T>(
     convert: impl Fn(Value) -> Result<T, Vec<String>>,
 ) -> Result<Structured<T>, ModelError> {
     let fail = |kind| ModelError::new(model.context(), kind);
-    let mut shape = Shape::new(schema).map_err(|why| fail(ModelErrorKind::BadSchema(why)))?;
-    if request.nonce.is_some() {
-        shape.ask_for_nonce();
-    }
+    let shape = Shape::of(schema, request.nonce.is_some());
+    let shape = shape.map_err(|why| fail(ModelErrorKind::BadSchema(why)))?;
     let name = request.output.take().map_or_else(|| name_of(schema), |output| name_from(&output.name));
     request.output = Some(OutputSchema { name, schema: shape.sent.clone() });
     let nonce = request.nonce.clone();

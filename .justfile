@@ -20,6 +20,7 @@ quick:
 bench:
     cargo bench --bench patrol -- --json
     cargo bench --bench engine -- --json
+    cargo bench --bench model -- --json
 
 # Licences, advisories and sources of dependencies.
 deny:

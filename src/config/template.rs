@@ -2,7 +2,7 @@
 
 use super::kind::Kind;
 use super::settings::{self, Setting};
-use crate::model::providers;
+use crate::model::{Provider, providers};
 use crate::text::push;
 
 const HEAD: &str = "\
@@ -45,7 +45,8 @@ fn is_shown(path: &str) -> bool {
 
 /// A table's name as the file has it.
 fn written(table: &str) -> String {
-    table.replace("prices.*", &format!("prices.\"{}\"", model()))
+    let price = providers().first().map_or_else(String::new, |first| full(first, &first.patrol));
+    table.replace("prices.*", &format!("prices.\"{price}\""))
 }
 
 /// What is to be said of a table.
@@ -66,13 +67,25 @@ fn about(table: &str) -> String {
     }
 }
 
-/// A model whose name is known, as `provider/model`.
-fn model() -> String {
-    let named = providers().iter().find(|provider| !provider.patrol.is_empty());
-    named.map_or_else(
-        || String::from("provider/model"),
-        |provider| format!("{}/{}", provider.id, provider.patrol),
-    )
+/// A model as `provider/model`.
+fn full(provider: &Provider, model: &str) -> String {
+    format!("{}/{model}", provider.id)
+}
+
+/// The role that a setting of `[models]` is about: `patrol`.
+fn role(path: &str) -> &str {
+    path.split('.').nth(1).unwrap_or_default()
+}
+
+/// The listed price of the first provider's model for patrol.
+fn price(key: &str) -> String {
+    let listed = providers().first().and_then(|first| first.listed(&first.patrol)).map(|model| model.price);
+    let price = listed.and_then(|price| match key {
+        "input" => Some(price.input),
+        "cached_input" => price.cached_input,
+        _ => Some(price.output),
+    });
+    format!("{:?}", price.unwrap_or(0.5))
 }
 
 /// The default, else something that could stand there.
@@ -81,10 +94,15 @@ fn example(setting: &Setting, key: &str) -> String {
         return default.toml();
     }
     match &setting.kind {
-        Kind::Provider => model().split('/').next().map(quoted).unwrap_or_default(),
-        Kind::Models => format!("[{}]", quoted(&model())),
+        Kind::Provider => quoted(providers().first().map_or("", |first| &first.id)),
+        // What stands in for a model is somebody else's.
+        Kind::Models => {
+            let second =
+                providers().get(1).map(|second| full(second, second.default_model(role(&setting.path))));
+            format!("[{}]", quoted(&second.unwrap_or_default()))
+        }
         Kind::Text if key == "model" => {
-            model().split_once('/').map(|(_, name)| quoted(name)).unwrap_or_default()
+            quoted(providers().first().map_or("", |first| first.default_model(role(&setting.path))))
         }
         Kind::Text => quoted("…"),
         Kind::Path => a_path(setting, key),
@@ -93,6 +111,7 @@ fn example(setting: &Setting, key: &str) -> String {
         Kind::Whole(_) if key == "max_tokens" => String::from("2048"),
         Kind::Whole(_) if key == "tokens" => String::from("200_000"),
         Kind::Whole(_) => String::from("60"),
+        Kind::Number(_) if setting.path.starts_with("prices.") => price(key),
         Kind::Number(_) => String::from("0.50"),
         Kind::Bool => String::from("true"),
         Kind::Duration(_) => quoted("2m"),

@@ -277,7 +277,7 @@ pub(super) struct Unanswered {
     pub reason: String,
     /// Whether an outside service is to blame.
     pub outside: bool,
-    /// Whether no call was made: the turn only waits.
+    /// Whether no model looked at it and none will before something changes: the turn only waits.
     pub waits: bool,
 }
 
@@ -288,7 +288,21 @@ impl Unanswered {
             reason: text::bounded(&text::plain(&error.to_string()), 300),
             // What the model made of the question is the answer's fault, and a budget is nobody's.
             outside: !matches!(error.class(), "malformed" | "refused" | "budget"),
-            waits: matches!(error.kind, Kind::OverBudget(_) | Kind::Ledger(_) | Kind::CircuitOpen { .. }),
+            // Nobody looked at it, and nobody can before somebody does something about the account or the budget.
+            waits: matches!(
+                error.kind,
+                Kind::OverBudget(_)
+                    | Kind::Ledger(_)
+                    | Kind::CircuitOpen { .. }
+                    | Kind::MissingKey
+                    | Kind::UnusableKey
+                    | Kind::BadUrl(_)
+                    | Kind::Unauthorized(_)
+                    | Kind::NoCredit(_)
+                    | Kind::Forbidden(_)
+                    | Kind::UnknownModel(_)
+                    | Kind::NoEndpoint(_)
+            ),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Bad settings, damaged files, folders that are none: each is said clearly, and nothing passes for clean.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -139,6 +141,28 @@ fn a_file_that_nobody_may_open_is_told_once_and_read_when_it_can_be() {
     fs::rename(world.logs().join(name), world.logs().join("readable.json")).unwrap();
     world.patrol();
     assert_eq!(world.status()["turns"]["clean"], 4);
+}
+
+#[test]
+fn a_key_that_is_refused_gives_no_turn_up() {
+    let refuses = Arc::new(AtomicBool::new(true));
+    let refused = Arc::clone(&refuses);
+    let server = ModelServer::answering(move |_| {
+        if refused.load(Ordering::SeqCst) {
+            return Reply::error(401, "invalid_api_key", "Incorrect API key provided");
+        }
+        Reply::Answer(json!({ "incidents": [] }))
+    });
+    let world = World::new().with_env("OPENAI_API_KEY", "sk-k").with_env("OPENAI_BASE_URL", &server.url());
+    three_turns(&world);
+    for _ in 0..7 {
+        world.sentrix("patrol --once --no-police").exits(3);
+    }
+    let turns = &world.status()["turns"];
+    assert_eq!((&turns["pending"], &turns["unreviewed"], &turns["clean"]), (&json!(3), &json!(0), &json!(0)));
+    refuses.store(false, Ordering::SeqCst);
+    world.sentrix("patrol --once --no-police").exits(0);
+    assert_eq!(world.status()["turns"]["clean"], 3);
 }
 
 #[test]

@@ -276,3 +276,39 @@ fn a_role_without_a_model_leaves_turns_pending() {
     assert_eq!((&status["turns"]["clean"], &status["turns"]["pending"]), (&json!(0), &json!(2)));
     assert!(status["not_reviewed"].to_string().contains("patroll"), "{status:#}");
 }
+
+#[test]
+fn a_lens_has_its_own_model_and_a_fallback_stands_in() {
+    let server = || ModelServer::answering(|_| Reply::Answer(json!({ "incidents": [] })));
+    let (own, stand_in) = (server(), server());
+    let refusing = ModelServer::answering(|_| Reply::error(401, "invalid_api_key", "no"));
+    let world = World::new()
+        .with_env("OPENAI_API_KEY", "sk-one")
+        .with_env("OPENAI_BASE_URL", &refusing.url())
+        .with_env("XAI_API_KEY", "xai-two")
+        .with_env("XAI_BASE_URL", &own.url())
+        .with_env("MISTRAL_API_KEY", "three")
+        .with_env("MISTRAL_BASE_URL", &stand_in.url());
+    let settings = "[models.patrol]\nprovider = \"openai\"\nfallback = [\"mistral/mistral-small-latest\"]\n\
+        [models.patrol.lens.injection]\nprovider = \"xai\"\nfallback = []\n";
+    std::fs::write(world.root().join("sentrix.toml"), settings).unwrap();
+    for number in 0..4 {
+        let name = format!("2026112{number}T100000.json");
+        world.log(&name, &[end(&format!("run-{number}"), 1_000 + number, "hello")]);
+    }
+    let report = world.patrol();
+    assert_eq!(report["sweeps"][0]["reviewed"], 4, "{report:#}");
+    let is_injection = |request: &Recorded| request.system().contains("tries to take an agent over");
+    assert!(!own.requests().is_empty() && own.requests().iter().all(is_injection));
+    assert!(!stand_in.requests().is_empty() && !stand_in.requests().iter().any(is_injection));
+    let keys = |server: &ModelServer| -> Vec<String> {
+        server.requests().iter().map(|request| request.headers["authorization"].clone()).collect()
+    };
+    assert!(keys(&own).iter().all(|key| key == "Bearer xai-two"));
+    assert!(keys(&stand_in).iter().all(|key| key == "Bearer three"));
+    assert!(keys(&refusing).iter().all(|key| key == "Bearer sk-one"));
+    let usage = world.run(["usage", "--log-dir", "logs", "--format", "json"]).exits(0).json();
+    let models: Vec<&str> =
+        usage["usage"].as_array().unwrap().iter().filter_map(|row| row["model"].as_str()).collect();
+    assert!(models.contains(&"mistral-small-latest") && models.contains(&"grok-4.3"), "{usage:#}");
+}

@@ -9,6 +9,7 @@
 mod adjudicate;
 mod assign;
 mod lens;
+mod masked;
 mod record;
 mod review;
 mod scan;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::review::{MaskedTurn, Reviewer, review};
+use super::masked::MaskedTurn;
+use super::review::{Reviewer, review};
 use super::sweep::{PatrolDeps, SharedDeps};
 use super::types::{Assignment, Contest, PendingTurn, StreamScan, TurnVerdict};
 use super::votes::detector_votes;

@@ -312,3 +312,40 @@ fn a_lens_has_its_own_model_and_a_fallback_stands_in() {
         usage["usage"].as_array().unwrap().iter().filter_map(|row| row["model"].as_str()).collect();
     assert!(models.contains(&"mistral-small-latest") && models.contains(&"grok-4.3"), "{usage:#}");
 }
+
+#[test]
+fn a_user_may_show_secrets_to_the_model_and_still_nothing_keeps_them() {
+    let secret = token(21);
+    let part = secret[..20].to_owned();
+    for redact in [true, false] {
+        let quoted = format!("the token is {secret}");
+        let server = ModelServer::answering(move |request| {
+            let prompt = request.prompt();
+            match turn_of(&prompt, "the token is") {
+                Some(turn) if prompt.contains(&quoted) => {
+                    Reply::Answer(json!({ "incidents": [incident(turn, &quoted)] }))
+                }
+                _ => Reply::Answer(json!({ "incidents": [] })),
+            }
+        });
+        let world = world(&server, "openai").with_env("SENTRIX_REDACT_TO_MODEL", &redact.to_string());
+        world.log("20261122T100000.json", &[end("run-a", 1_000, &format!("the token is {secret} so there"))]);
+        // Several streams have several agents, and only these make a quorum.
+        for number in 3..6 {
+            world.log(
+                &format!("2026112{number}T100000.json"),
+                &[end(&format!("run-{number}"), number, "hello")],
+            );
+        }
+        let report = world.sentrix("patrol --once --no-police --format json").exits(0).json();
+        let shown = server.requests().iter().any(|request| request.body.to_string().contains(&secret));
+        assert_eq!(shown, !redact);
+        let evidence = report["flags"].to_string();
+        assert_eq!(evidence.contains("lens."), !redact, "a secret is quoted only where it was shown");
+        for (path, bytes) in crate::world::files_below(&world.logs()) {
+            let is_log = path.extension().is_some_and(|extension| extension == "json");
+            let found = bytes.windows(part.len()).any(|window| window == part.as_bytes());
+            assert!(is_log || !found, "{}", path.display());
+        }
+    }
+}

@@ -186,6 +186,9 @@ async fn test(global: &Global, only: Option<&str>, place: &Where, format: Format
             ),
         }));
     }
+    for line in config.elsewhere() {
+        printer::note(dim(line));
+    }
     let clock = clock::system();
     // Where a patrol keeps its books, a test is written down too; elsewhere no file is made for it.
     let data = config.paths().usage();

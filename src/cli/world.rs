@@ -117,6 +117,9 @@ impl World {
     /// As [`World::open`], for a command that may ask models: one that is set up and cannot be asked is a fault now.
     pub(super) fn open_to_work(global: &Global, place: &Where) -> Result<Self, Failure> {
         let world = Self::open(global, place)?;
+        for line in world.config.elsewhere() {
+            printer::note(printer::dim(line));
+        }
         let models = &world.patrol.models;
         for model in models.roles().filter_map(|role| models.get(role)) {
             model.ready().map_err(|error| Failure::Usage(text::plain(&error.to_string())))?;

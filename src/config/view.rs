@@ -15,6 +15,7 @@ use super::origin::Origin;
 use super::paths::Paths;
 use super::settings::CHANNELS;
 use crate::model::{Budget, Budgets, Limits, Price, Provider, RoleSettings, provider, providers};
+use crate::text::plain;
 
 /// What the user decided about the patrol.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +108,35 @@ impl Config {
     /// a model is not among them.
     pub fn models(&self) -> Vec<RoleSettings> {
         self.roles.iter().filter(|role| role.name != "agent").map(models::Role::settings).collect()
+    }
+
+    /// Providers in use whose keys go to an address that is not their own because a file in or above the working folder says so:
+    /// such a file may be somebody else's. One line each, for people.
+    pub fn elsewhere(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        for link in self.roles.iter().flat_map(|role| &role.chain) {
+            let settings = &link.settings;
+            let is_own = provider(&settings.provider_id)
+                .is_none_or(|provider| provider.local || provider.base_url == settings.base_url);
+            let Some(given) = self.given(&format!("providers.{}.base_url", settings.provider_id)) else {
+                continue;
+            };
+            let is_from_file =
+                matches!(given.origin, Origin::File { .. } | Origin::Variable { file: Some(_), .. });
+            if is_own || !is_from_file || settings.api_key.is_none() {
+                continue;
+            }
+            let line = format!(
+                "{} is asked at {}, which is not its own address (from {})",
+                settings.provider,
+                plain(&settings.base_url),
+                plain(&given.origin.to_string())
+            );
+            if !told.contains(&line) {
+                told.push(line);
+            }
+        }
+        told
     }
 
     /// How hard each provider may be asked, by id.

@@ -255,3 +255,21 @@ fn a_demo_keeps_to_its_own_folder() {
     world.run(["demo"]).exits(0);
     assert!(!world.root().join("stores").exists());
 }
+
+#[test]
+fn a_file_that_sends_a_key_elsewhere_is_told() {
+    for (file, text, told) in [
+        ("sentrix.toml", "[providers.openai]\nbase_url = \"http://127.0.0.1:9/v1\"\n", "./sentrix.toml:2"),
+        (".env", "OPENAI_BASE_URL=http://127.0.0.1:9/v1\n", "OPENAI_BASE_URL, from .env"),
+        ("sentrix.toml", "[providers.openai]\nbase_url = \"https://api.openai.com/v1\"\n", ""),
+    ] {
+        let world = World::new().with_env("OPENAI_API_KEY", "sk-one");
+        write(&world, file, text);
+        world.log("20261122T100000.json", &[]);
+        let ran = world.sentrix("patrol --once").exits(0);
+        let words =
+            format!("OpenAI is asked at http://127.0.0.1:9/v1, which is not its own address (from {told})");
+        assert_eq!(ran.stderr.contains(&words), !told.is_empty(), "{}", ran.stderr);
+        assert_eq!(ran.stderr.contains("not its own address"), !told.is_empty(), "{}", ran.stderr);
+    }
+}

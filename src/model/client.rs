@@ -175,7 +175,8 @@ impl Client {
             max_tokens: request
                 .max_tokens
                 .unwrap_or(settings.max_tokens)
-                .saturating_add(manner.thinking_room),
+                .saturating_add(manner.thinking_room)
+                .min(manner.max_output.unwrap_or(u32::MAX)),
             output: request.output.as_ref().map(|output| output.name.as_str()),
             mode,
             streams,

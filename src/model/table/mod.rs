@@ -252,6 +252,7 @@ impl Provider {
             never_streams: false,
             extra: Map::new(),
             thinking_room: 0,
+            max_output: self.listed(model).and_then(|listed| u32::try_from(listed.max_output).ok()),
         };
         let named = |quirk: &&Quirk| quirk.models.iter().any(|pattern| fits(pattern, model));
         if let Some(quirk) = self.quirks.iter().find(named) {
@@ -285,6 +286,8 @@ pub struct Manner {
     pub extra: Map<String, Value>,
     /// Tokens that are granted on top of an answer's limit, because thinking counts against it.
     pub thinking_room: u32,
+    /// Longest answer that it gives, thinking included, where that is known.
+    pub max_output: Option<u32>,
 }
 
 /// Whether a name fits a pattern in which `*` stands for any characters.
@@ -326,6 +329,16 @@ mod tests {
         ] {
             assert_eq!(fits(pattern, name), fit, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn the_first_quirk_that_fits_counts_and_a_model_has_its_longest_answer() {
+        let moonshot = provider("moonshot").unwrap();
+        let manner = moonshot.manner("kimi-k2.5");
+        assert_eq!((manner.omit, manner.thinking_room), (vec!["temperature".into(), "top_p".into()], 0));
+        let (known, unknown) = (moonshot.manner("kimi-k3"), moonshot.manner("kimi-of-tomorrow"));
+        assert_eq!((known.max_output, unknown.max_output), (Some(131_072), None));
+        assert!(known.extra.contains_key("reasoning_effort") && unknown.extra.is_empty());
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod patrol;
 pub mod police;
 pub mod prompt;
 pub mod redact;
+pub mod sandbox;
 pub mod store;
 pub mod supervise;
 pub mod text;

@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["case", "clock", "detect", "engine", "id", "logs", "model", "prompt", "redact", "store", "text"],
     ),
     ("police", &["case", "clock", "detect", "engine", "id", "logs", "model", "store", "text", "workflow"]),
+    ("sandbox", &["clock", "text"]),
     ("config", &["mark", "model", "text"]),
     (
         "cli",
@@ -53,6 +54,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// Crates that only some rooms may name, so that a room cannot do what it must not know.
 const CRATES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
+    ("bollard", &["sandbox"]),
     ("reqwest", &["model"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli"]),

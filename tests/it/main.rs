@@ -16,6 +16,7 @@
 //! - `outage`: the real binary while a model's provider fails in every way there is, and after.
 //! - `patrol`: the real binary on log directories, without a model.
 //! - `providers`: each provider's own requests and its own ways to say no.
+//! - `sandbox`: the sandbox at a real engine with the real OpenClaw.
 //! - `setup`: the wizard in a real pseudo-terminal: its paths and its screens.
 //! - `spending`: budgets, ledger, fallbacks, circuit breaker, kept answers and placeholders, all around a model.
 //! - `watch`: the real binary watching a directory.
@@ -52,6 +53,7 @@ mod providers;
 mod pty;
 #[path = "../support/random_graph.rs"]
 mod random_graph;
+mod sandbox;
 mod setup;
 mod spending;
 mod watch;

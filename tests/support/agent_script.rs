@@ -283,7 +283,7 @@ impl Conversation {
             _ => {}
         }
         if answer.tool.is_none() || !answer.text.is_empty() {
-            answer.text.push_str(&format!(" [m{number}]"));
+            answer.text = format!("{} [m{number}]", answer.text);
         }
         answer
     }

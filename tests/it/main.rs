@@ -1,6 +1,7 @@
 //! Integration tests: one binary, one module a subject.
 //!
 //! - `config`: the real binary's configuration: layers, faults, secrets that are never shown.
+//! - `agent_model`: the scripted model for the real OpenClaw, and its own tests; by hand: `cargo run --example agent_model`.
 //! - `conformance`: the engine's behaviour as data, `tests/conformance/*.toml`.
 //! - `crash`: `kill -9` at any moment, then the same outcome as an unbroken run.
 //! - `docs`: the README says what is.
@@ -31,9 +32,15 @@
     reason = "a test that panics says what is wrong"
 )]
 
+#[path = "../support/agent_model.rs"]
+mod agent_model;
+#[path = "../support/agent_script.rs"]
+mod agent_script;
 mod config;
 mod conformance;
 mod crash;
+#[path = "../support/dialects.rs"]
+mod dialects;
 mod docs;
 mod engine_crash;
 mod engine_laws;

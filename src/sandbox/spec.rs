@@ -374,6 +374,8 @@ impl ContainerSpec {
         ContainerCreateBody {
             image: Some(self.image.clone()),
             user: Some(user),
+            // Always the same: OpenClaw takes the state folder over from a killed predecessor at once only if that ran on
+            // a machine of this name; else it refuses to start for five minutes. Source: 2026.9.6, gateway owner lease.
             hostname: Some(String::from("sandbox")),
             env: Some(env.into_iter().map(|(key, value)| format!("{key}={value}")).collect()),
             labels: Some(self.labels(layout)),

@@ -20,7 +20,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &["clock", "redact", "text"]),
     ("openclaw", &[]),
     ("logs", &["case", "clock", "id", "openclaw"]),
-    ("store", &["case", "clock", "engine", "graph", "id", "logs", "model", "text"]),
+    ("door", &["clock", "mark", "supervise", "text"]),
+    ("store", &["case", "clock", "door", "engine", "graph", "id", "logs", "model", "text"]),
     ("workflow", &["clock", "engine", "graph", "id", "model", "prompt", "text"]),
     (
         "patrol",

@@ -17,6 +17,7 @@ pub mod graph_args;
 mod history;
 mod keep;
 mod logs;
+mod look;
 mod models;
 mod patrol;
 mod police;

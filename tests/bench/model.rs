@@ -6,6 +6,8 @@
 //! [`THINKS`], which is still far faster than any model.
 #![expect(clippy::print_stdout, reason = "this is what a bench prints")]
 
+#[path = "../support/dialects.rs"]
+mod dialects;
 #[path = "../support/model_server.rs"]
 mod model_server;
 

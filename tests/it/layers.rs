@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("prompt", &["graph", "text"]),
     ("model", &["clock", "redact", "text"]),
     ("openclaw", &[]),
+    ("gateway", &["clock", "openclaw", "supervise", "text"]),
     ("logs", &["case", "clock", "id", "openclaw"]),
     ("door", &["clock", "mark", "supervise", "text"]),
     ("store", &["case", "clock", "door", "engine", "graph", "id", "logs", "model", "text"]),
@@ -28,6 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["case", "clock", "detect", "engine", "id", "logs", "model", "prompt", "redact", "store", "text"],
     ),
     ("police", &["case", "clock", "detect", "engine", "id", "logs", "model", "store", "text", "workflow"]),
+    ("sandbox", &["clock", "text"]),
     ("config", &["mark", "model", "text"]),
     (
         "cli",
@@ -54,7 +56,9 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// Crates that only some rooms may name, so that a room cannot do what it must not know.
 const CRATES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
+    ("bollard", &["sandbox"]),
     ("reqwest", &["model"]),
+    ("tokio_tungstenite", &["gateway"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli"]),
     ("comfy_table", &["cli"]),

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, one module a subject.
 //!
 //! - `config`: the real binary's configuration: layers, faults, secrets that are never shown.
+//! - `agent_model`: the scripted model for the real OpenClaw, and its own tests; by hand: `cargo run --example agent_model`.
 //! - `conformance`: the engine's behaviour as data, `tests/conformance/*.toml`.
 //! - `crash`: `kill -9` at any moment, then the same outcome as an unbroken run.
 //! - `docs`: the README says what is.
@@ -16,6 +17,7 @@
 //! - `outage`: the real binary while a model's provider fails in every way there is, and after.
 //! - `patrol`: the real binary on log directories, without a model.
 //! - `providers`: each provider's own requests and its own ways to say no.
+//! - `sandbox`: the sandbox at a real engine with the real OpenClaw.
 //! - `setup`: the wizard in a real pseudo-terminal: its paths and its screens.
 //! - `spending`: budgets, ledger, fallbacks, circuit breaker, kept answers and placeholders, all around a model.
 //! - `watch`: the real binary watching a directory.
@@ -30,9 +32,15 @@
     reason = "a test that panics says what is wrong"
 )]
 
+#[path = "../support/agent_model.rs"]
+mod agent_model;
+#[path = "../support/agent_script.rs"]
+mod agent_script;
 mod config;
 mod conformance;
 mod crash;
+#[path = "../support/dialects.rs"]
+mod dialects;
 mod docs;
 mod engine_crash;
 mod engine_laws;
@@ -52,6 +60,7 @@ mod providers;
 mod pty;
 #[path = "../support/random_graph.rs"]
 mod random_graph;
+mod sandbox;
 mod setup;
 mod spending;
 mod watch;

@@ -1,0 +1,63 @@
+//! Made, started, stopped, frozen, found again, taken away.
+
+use std::time::Duration;
+
+use sentrix::sandbox::{ContainerSpec, SandboxErrorKind, Stage, State};
+
+use super::{Box_, engine};
+
+#[tokio::test]
+async fn openclaw_gets_ready_is_frozen_stops_and_leaves_nothing_behind() {
+    let Some((engine, image)) = engine().await else { return };
+    let it = Box_::new(engine, "life");
+    it.configure(|_| {});
+    it.up(&ContainerSpec::new(image)).await;
+    let mut stages = Vec::new();
+    let clock = sentrix::clock::system();
+    let took = it
+        .engine
+        .wait_ready(&it.layout, Duration::from_secs(180), &clock, |stage, _| stages.push(stage))
+        .await
+        .unwrap();
+    eprintln!("ready after {took:?}");
+    assert!(stages.contains(&Stage::Ready) && stages.is_sorted(), "{stages:?}");
+    let found = it.engine.look_for(&it.name).await.unwrap().unwrap();
+    assert_eq!(found.state, State::Running);
+    assert_eq!(found.layout.as_ref(), Some(&it.layout));
+    // A second one of that name is refused, and the first is not touched.
+    let again = it.engine.create(&ContainerSpec::new(&found.image), &it.layout).await.unwrap_err();
+    assert!(matches!(again.kind, SandboxErrorKind::InTheWay(_)), "{again}");
+
+    it.engine.pause(&it.name).await.unwrap();
+    assert_eq!(it.engine.status(&it.name).await.unwrap().state, State::Paused);
+    assert!(!it.engine.is_ready(&it.layout).await);
+    it.engine.resume(&it.name).await.unwrap();
+    assert!(it.engine.is_ready(&it.layout).await);
+
+    std::fs::write(it.layout.home_dir().join("kept"), "x").unwrap();
+    let reaped = it.engine.reap(&it.name, Some(&it.layout), false).await.unwrap();
+    assert_eq!(reaped.containers, [it.name.container()]);
+    assert!(it.layout.home_dir().join("kept").exists() && !it.layout.secrets_dir().exists());
+    assert_eq!(it.engine.look_for(&it.name).await.unwrap(), None);
+    it.engine.reap(&it.name, Some(&it.layout), true).await.unwrap();
+    assert!(!it.layout.folder().exists());
+}
+
+#[tokio::test]
+async fn a_configuration_that_openclaw_refuses_is_said_at_once_with_its_words() {
+    let Some((engine, image)) = engine().await else { return };
+    let it = Box_::new(engine, "bad");
+    it.configure(|config| config["nonsense"] = true.into());
+    it.up(&ContainerSpec::new(image)).await;
+    let clock = sentrix::clock::system();
+    let began = clock.monotonic();
+    let error = it
+        .engine
+        .wait_ready(&it.layout, Duration::from_secs(180), &clock, |_, _| {})
+        .await
+        .unwrap_err();
+    let SandboxErrorKind::Died(death) = &error.kind else { panic!("{error}") };
+    assert_eq!(death.exit_code, 78, "{error}");
+    assert!(death.last_lines.iter().any(|line| line.contains("nonsense")), "{error}");
+    eprintln!("said after {:?}: {error}", clock.monotonic() - began);
+}

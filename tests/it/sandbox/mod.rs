@@ -1,0 +1,96 @@
+//! The sandbox at a real engine with the real OpenClaw. `tests/run` builds the image and names it in
+//! `SENTRIX_TEST_IMAGE`; without an engine these tests say that they were skipped, and fail where `CI` is set.
+
+mod life;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sentrix::clock;
+use sentrix::sandbox::{ContainerSpec, Engine, EngineHints, Layout, Owner, SandboxName};
+use serde_json::{Value, json};
+
+/// The engine and the image that `tests/run` built; `None`, loudly, where there is none.
+pub(crate) async fn engine() -> Option<(Engine, String)> {
+    let hints = EngineHints { docker_host: std::env::var("DOCKER_HOST").ok(), ..EngineHints::default() };
+    let image = std::env::var("SENTRIX_TEST_IMAGE").ok();
+    match (Engine::find(&hints).await, image) {
+        (Ok(engine), Some(image)) => Some((engine, image)),
+        (found, image) => {
+            let why = match found {
+                Err(error) => error.to_string(),
+                Ok(_) => format!("SENTRIX_TEST_IMAGE names no image ({image:?}): run tests/run"),
+            };
+            assert!(std::env::var_os("CI").is_none(), "CI must have an engine: {why}");
+            eprintln!("SKIPPED, NOT TESTED: {why}");
+            None
+        }
+    }
+}
+
+/// A sandbox of a test, taken away with all that belongs to it even where the test fails.
+pub(crate) struct Box_ {
+    pub(crate) engine: Engine,
+    pub(crate) layout: Layout,
+    pub(crate) owner: Owner,
+    pub(crate) name: SandboxName,
+    _folder: tempfile::TempDir,
+}
+
+impl Box_ {
+    pub(crate) fn new(engine: Engine, name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let name: SandboxName = format!("t-{name}-{}", std::process::id()).parse().unwrap();
+        let layout = Layout::new(&folder.path().join("state"), &name);
+        let owner = Owner::of(engine.facts());
+        layout.create(&owner).unwrap();
+        Self { engine, layout, owner, name, _folder: folder }
+    }
+
+    /// Writes OpenClaw's configuration: the secure one, changed by `change`.
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Value)) {
+        use secrecy::ExposeSecret;
+        let token = self.layout.token().unwrap();
+        let mut config = json!({
+            "gateway": {"mode": "local", "bind": "loopback", "port": 18789, "controlUi": {"enabled": false},
+                "auth": {"mode": "token", "token": token.expose_secret()}},
+            "proxy": {"proxyUrl": "http://127.0.0.1:3128"},
+            "models": {"mode": "replace", "providers": {"mock": {
+                "baseUrl": "http://host.sentrix.internal:18999/v1", "apiKey": "k", "api": "openai-completions",
+                "models": [{"id": "mock-1", "name": "Mock", "reasoning": false, "input": ["text"],
+                    "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
+                    "contextWindow": 128_000, "maxTokens": 8192}]}}},
+            "agents": {"defaults": {"model": {"primary": "mock/mock-1"}, "heartbeat": {"every": "0m"}}},
+            "tools": {"exec": {"mode": "deny"}, "fs": {"workspaceOnly": true}, "elevated": {"enabled": false},
+                "allow": ["read", "write", "edit", "ls", "sessions_list", "session_status"]},
+            "discovery": {"mdns": {"mode": "off"}}, "update": {"checkOnStart": false},
+            "plugins": {"allow": ["memory-core"]}
+        });
+        change(&mut config);
+        self.layout.write_config(&config, &self.owner).unwrap();
+    }
+
+    pub(crate) async fn up(&self, spec: &ContainerSpec) {
+        self.engine.create(spec, &self.layout).await.unwrap();
+        self.engine.start(&self.name).await.unwrap();
+    }
+
+    pub(crate) async fn ready(&self) -> Duration {
+        let limit = Duration::from_secs(180);
+        self.engine.wait_ready(&self.layout, limit, &clock::system(), |_, _| {}).await.unwrap()
+    }
+}
+
+impl Drop for Box_ {
+    fn drop(&mut self) {
+        // Also where a test panics in the middle of a runtime: the engine's own program needs none.
+        let id = self.name.container();
+        drop(std::process::Command::new("docker").args(["rm", "-f", "-v", &id]).output());
+        drop(std::process::Command::new("docker").args(["network", "rm", &id]).output());
+    }
+}
+
+/// The folder of this repository.
+pub(crate) fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}

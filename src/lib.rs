@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod detect;
+pub mod door;
 pub mod engine;
 pub mod gateway;
 pub mod graph;

@@ -38,6 +38,16 @@ impl Paths {
         self.data.join("usage.db")
     }
 
+    /// What went out of sandboxes, or wanted to.
+    pub fn egress(&self) -> PathBuf {
+        self.data.join("egress.db")
+    }
+
+    /// The rules of where sandboxes may connect to, which people write and `sentrix egress` edits.
+    pub fn egress_rules(&self) -> PathBuf {
+        self.data.join("egress.toml")
+    }
+
     /// Runs of graphs.
     pub fn checkpoints(&self) -> PathBuf {
         self.data.join("checkpoints.db")

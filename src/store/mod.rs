@@ -5,10 +5,11 @@
 //! processes on one file wait for each other instead of failing.
 //!
 //! Start reading at [`sqlite::open`]. `checkpoints.rs` keeps the logs of graph runs, `patrol_state.rs` what patrol has
-//! read, reviewed and flagged, `police.rs` the escalation queue and the case files, `usage.rs` what models cost; `export.rs`
+//! read, reviewed and flagged, `police.rs` the escalation queue and the case files, `usage.rs` what models cost, `egress.rs` what went out of a sandbox; `export.rs`
 //! writes files from them.
 
 mod checkpoints;
+pub mod egress;
 pub mod export;
 mod fold;
 pub mod patrol_state;

@@ -21,7 +21,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("openclaw", &[]),
     ("gateway", &["clock", "openclaw", "supervise", "text"]),
     ("logs", &["case", "clock", "id", "openclaw"]),
-    ("store", &["case", "clock", "engine", "graph", "id", "logs", "model", "text"]),
+    ("door", &["clock", "mark", "supervise", "text"]),
+    ("store", &["case", "clock", "door", "engine", "graph", "id", "logs", "model", "text"]),
     ("workflow", &["clock", "engine", "graph", "id", "model", "prompt", "text"]),
     (
         "patrol",

@@ -19,6 +19,7 @@ pub mod police;
 pub mod prompt;
 pub mod redact;
 pub mod sandbox;
+pub mod socket;
 pub mod store;
 pub mod supervise;
 pub mod text;

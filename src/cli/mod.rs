@@ -24,6 +24,7 @@ mod police;
 mod police_show;
 mod printer;
 mod progress;
+mod run;
 mod runs;
 mod setup;
 mod spending;

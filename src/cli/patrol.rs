@@ -129,7 +129,7 @@ fn show(world: &World, report: &Report, format: Format) -> Result<(), Failure> {
 }
 
 /// What a look of the watch came to: a line, and the flags if there are any.
-fn show_look(world: &World, report: &Report, format: Format) -> Result<(), Failure> {
+pub(super) fn show_look(world: &World, report: &Report, format: Format) -> Result<(), Failure> {
     if format == Format::Json {
         return printer::json_line(report);
     }

@@ -118,6 +118,16 @@ variables! {
     NO_COLOR;
     /// Folder of the user's configuration: `sentrix/sentrix.toml` in it is read (default `~/.config`).
     XDG_CONFIG_HOME;
+    /// Folder of the user's states: `sentrix/<name>` in it is what a sandbox keeps (default `~/.local/state`).
+    XDG_STATE_HOME;
+    /// Where the Docker engine is (default: the current context's, else the usual sockets).
+    DOCKER_HOST;
+    /// Context of Docker's command line that names the engine, where `DOCKER_HOST` does not.
+    DOCKER_CONTEXT;
+    /// Folder of Docker's command line, with its contexts (default `~/.docker`).
+    DOCKER_CONFIG;
+    /// Folder of the user's sockets: a rootless Docker engine is looked for in it.
+    XDG_RUNTIME_DIR;
     /// The user's folder: `~` in a path of the configuration.
     HOME;
 }
@@ -267,6 +277,13 @@ impl Environment {
     pub(super) fn user_file(&self) -> Option<PathBuf> {
         let folder = self.folder_in(XDG_CONFIG_HOME).map(Path::to_owned);
         Some(folder.or_else(|| Some(self.home()?.join(".config")))?.join("sentrix/sentrix.toml"))
+    }
+
+    /// The folder with a folder for each sandbox, whether it is there or not. Without a home it is below the working folder.
+    pub(super) fn sandboxes(&self) -> PathBuf {
+        let folder = self.folder_in(XDG_STATE_HOME).map(Path::to_owned);
+        let folder = folder.or_else(|| Some(self.home()?.join(".local/state")));
+        folder.map_or_else(|| self.folder.join(".sentrix"), |folder| folder.join("sentrix"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Shows a running sandbox: a block that is drawn again where a person looks, lines elsewhere.
 
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,7 +19,7 @@ const SAY_EVERY: Duration = Duration::from_mins(1);
 pub(super) struct View {
     bar: Option<ProgressBar>,
     clock: SharedClock,
-    said: Option<(Duration, Vec<String>)>,
+    said: Mutex<Option<(Duration, Vec<String>)>>,
 }
 
 impl View {
@@ -32,7 +33,7 @@ impl View {
             }
             bar
         });
-        Self { bar, clock, said: None }
+        Self { bar, clock, said: Mutex::default() }
     }
 
     /// Whether the block is drawn again and again.
@@ -65,7 +66,7 @@ impl View {
     }
 
     /// Shows where things stand.
-    pub(super) fn show(&mut self, snapshot: &Snapshot) {
+    pub(super) fn show(&self, snapshot: &Snapshot) {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("\n{}", snapshot.lines().join("\n")));
             return;
@@ -77,14 +78,15 @@ impl View {
         still.sandbox.memory_bytes = None;
         still.capture.lag_ms = 0;
         let (now, lines) = (self.clock.monotonic(), still.lines());
-        let is_due = match &self.said {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = match &*said {
             None => true,
             Some((at, said)) => *said != lines && now.saturating_sub(*at) >= SAY_EVERY,
         };
         if is_due {
             let shown = snapshot.lines();
             printer::note(shown.join("\n"));
-            self.said = Some((now, lines));
+            *said = Some((now, lines));
         }
     }
 

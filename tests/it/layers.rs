@@ -38,6 +38,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "detect",
+            "door",
             "engine",
             "graph",
             "id",

@@ -6,6 +6,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::config::ConfigCommand;
+use super::egress::EgressCommand;
 use super::graph_args::GraphCommand;
 use crate::case::Severity;
 use crate::config::Escalation;
@@ -68,6 +69,9 @@ pub enum Command {
     Police(PoliceArgs),
     /// List log files, or show their last entries
     Logs(LogsArgs),
+    /// Say where the sandbox went or wanted to, and allow or deny destinations
+    #[command(subcommand)]
+    Egress(EgressCommand),
     /// Check, draw and run workflow graphs; look into runs, answer their gates, change and prove them
     #[command(subcommand)]
     Graph(GraphCommand),

@@ -5,9 +5,11 @@
 pub mod args;
 mod change;
 pub mod config;
+mod control;
 mod demo;
 mod diff;
 mod dry;
+pub mod egress;
 mod events;
 mod explain;
 mod failure;
@@ -71,6 +73,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Usage(args) => usage::run(&global, &args),
         Command::Config(command) => config::run(&global, command),
         Command::Logs(args) => logs::run(&global, &args),
+        Command::Egress(command) => on_runtime(async |_| egress::run(&global, command).await),
         Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),
         Command::Setup(args) => on_runtime(async |shutdown| setup::run(&args, &shutdown).await),
         Command::Patrol(args) => on_runtime(async |shutdown| patrol::run(&global, args, &shutdown).await),

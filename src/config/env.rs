@@ -278,13 +278,6 @@ impl Environment {
         let folder = self.folder_in(XDG_CONFIG_HOME).map(Path::to_owned);
         Some(folder.or_else(|| Some(self.home()?.join(".config")))?.join("sentrix/sentrix.toml"))
     }
-
-    /// The folder with a folder for each sandbox, whether it is there or not. Without a home it is below the working folder.
-    pub(super) fn sandboxes(&self) -> PathBuf {
-        let folder = self.folder_in(XDG_STATE_HOME).map(Path::to_owned);
-        let folder = folder.or_else(|| Some(self.home()?.join(".local/state")));
-        folder.map_or_else(|| self.folder.join(".sentrix"), |folder| folder.join("sentrix"))
-    }
 }
 
 impl fmt::Debug for Environment {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::env;
+
 /// The files of one log directory. Names that users of the earlier tool know stay as they were.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
@@ -67,6 +69,13 @@ impl Paths {
     pub fn reports(&self) -> PathBuf {
         self.data.join("reports")
     }
+}
+
+/// The folder of all sandboxes: `$XDG_STATE_HOME/sentrix`, else `~/.local/state/sentrix`; nothing where there is no user.
+pub fn sandboxes() -> Option<PathBuf> {
+    let folder = |variable| env::get(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = folder(env::XDG_STATE_HOME).or_else(|| Some(folder(env::HOME)?.join(".local/state")))?;
+    Some(state.join("sentrix"))
 }
 
 /// A folder of that name in the working folder, if there is one.

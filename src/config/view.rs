@@ -104,11 +104,6 @@ impl Config {
         }
     }
 
-    /// The folder with a folder for each sandbox: OpenClaw's state, its sockets, its token.
-    pub fn sandboxes(&self) -> PathBuf {
-        self.environment.sandboxes()
-    }
-
     /// What a variable of the user's environment, or of a `.env` file, holds; for one that is handed on to OpenClaw.
     pub fn handed_on(&self, name: &str) -> Option<SecretString> {
         self.environment.find(&[name]).map(|found| SecretString::from(found.value))

@@ -70,6 +70,7 @@ pub(super) struct Inner {
     accepted: AtomicU64,
     reloads: AtomicU64,
     rules_fault: Mutex<Option<String>>,
+    watched: Mutex<Option<Watched>>,
 }
 
 impl Inner {
@@ -179,6 +180,7 @@ impl Door {
             accepted: AtomicU64::new(0),
             reloads: AtomicU64::new(0),
             rules_fault: Mutex::default(),
+            watched: Mutex::default(),
         });
         fittings.shutdown.spawn("door", TaskKind::Vital, take(Arc::clone(&inner), listener));
         fittings.shutdown.spawn("door sweep", TaskKind::Vital, sweep(Arc::clone(&inner)));
@@ -204,8 +206,17 @@ impl Door {
     /// Follows a file of rules: each change is read, and holds if it is good. `destinations` is what the configuration
     /// needs, whatever the file says. The file is read once at the beginning too, so no change is missed.
     pub fn watch(&self, path: &Path, destinations: Vec<Destination>) {
-        let work = watch(Arc::clone(&self.inner), path.to_owned(), destinations);
-        self.inner.shutdown.spawn("door rules", TaskKind::Vital, work);
+        let watched = Watched { path: path.to_owned(), destinations, known: None };
+        let before =
+            self.inner.watched.lock().unwrap_or_else(PoisonError::into_inner).replace(watched);
+        if before.is_none() {
+            self.inner.shutdown.spawn("door rules", TaskKind::Vital, watch(Arc::clone(&self.inner)));
+        }
+    }
+
+    /// Looks at the followed file at once. Gives what is wrong with it as it is now; the last good rules hold meanwhile.
+    pub fn refresh(&self) -> Option<String> {
+        self.inner.look()
     }
 
     /// What went through so far.
@@ -309,30 +320,50 @@ fn state(path: &Path) -> Option<(SystemTime, u64, u64)> {
     Some((data.modified().ok()?, data.len(), data.ino()))
 }
 
-async fn watch(inner: Arc<Inner>, path: PathBuf, destinations: Vec<Destination>) -> Result<(), Infallible> {
-    let mut known = None;
-    loop {
+/// A file of rules that is followed.
+#[derive(Debug)]
+struct Watched {
+    path: PathBuf,
+    destinations: Vec<Destination>,
+    /// How it stood when it was read last.
+    known: Option<Option<(SystemTime, u64, u64)>>,
+}
+
+impl Inner {
+    /// Reads the followed file where it has changed; what is wrong with it, as it is now.
+    fn look(&self) -> Option<String> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fault = self.rules_fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(watched) = watched.as_mut() else { return fault.clone() };
         // The state is taken before the file is read: what changes in between is seen the next time.
-        let now = Some(state(&path));
-        if known != now {
-            known = now;
-            let read = file::read(&path)
-                .and_then(|rules| Policy::new(&destinations, &rules).map_err(|faults| DoorError::rules(&path, faults)));
-            let fault = match read {
+        let now = Some(state(&watched.path));
+        if watched.known != now {
+            watched.known = now;
+            let read = file::read(&watched.path).and_then(|rules| {
+                let policy = Policy::new(&watched.destinations, &rules);
+                policy.map_err(|faults| DoorError::rules(&watched.path, faults))
+            });
+            *fault = match read {
                 Ok(policy) => {
-                    if policy != *inner.policy() {
-                        reload(&inner, policy);
+                    if policy != *self.policy() {
+                        reload(self, policy);
                     }
                     None
                 }
                 Err(error) => {
                     let error = text::plain(&error.to_string());
-                    tracing::warn!(%error, "the rules of the door were changed to what cannot be used; the last good ones hold");
+                    tracing::warn!(%error, "the new rules of the door cannot be used; the last good ones hold");
                     Some(error)
                 }
             };
-            *inner.rules_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
         }
+        fault.clone()
+    }
+}
+
+async fn watch(inner: Arc<Inner>) -> Result<(), Infallible> {
+    loop {
+        inner.look();
         tokio::select! {
             () = tokio::time::sleep(SWEEP) => {}
             () = inner.closing.cancelled() => return Ok(()),

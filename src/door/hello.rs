@@ -5,7 +5,7 @@
 //! Source: RFC 8446, 4.1.2 and 5.1; RFC 6066, 3; RFC 9849 for encrypted hellos.
 
 /// Most bytes of a first message, record headers among them.
-pub const LONGEST_HELLO: usize = 64 << 10;
+pub(super) const LONGEST_HELLO: usize = 64 << 10;
 /// Most records that a first message may be cut into.
 const MOST_RECORDS: usize = 256;
 /// Longest plaintext of a record, in bytes.
@@ -20,16 +20,16 @@ const HOST_NAME: u8 = 0;
 
 /// What a first message asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hello {
+pub(super) struct Hello {
     /// The name it asks for, as it is written; none where it names nobody.
-    pub server_name: Option<String>,
+    pub(super) server_name: Option<String>,
     /// Whether another message, encrypted, hides in it.
-    pub is_encrypted: bool,
+    pub(super) is_encrypted: bool,
 }
 
 /// How far a first message has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(super) enum Progress {
     /// More bytes are needed.
     More,
     /// All there.
@@ -39,7 +39,7 @@ pub enum Progress {
 }
 
 /// Reads what a client has sent so far.
-pub fn read(bytes: &[u8]) -> Progress {
+pub(super) fn read(bytes: &[u8]) -> Progress {
     let message = match message(bytes) {
         Ok(Some(message)) => message,
         Ok(None) => return Progress::More,

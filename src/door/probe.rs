@@ -52,12 +52,14 @@ pub struct Probe {
 
 impl Door {
     /// Goes through the door to a destination as a client does: a tunnel, and a first message of TLS, or of HTTP where the
-    /// destination is port 80 or this machine.
+    /// destination is port 80 or this machine. A followed file of rules is read first, so that what was written before
+    /// the call counts.
     ///
     /// # Errors
     /// Where the door itself does not answer.
     pub async fn probe(&self, host: &str, port: u16) -> Result<Probe, DoorError> {
         let started = self.inner.clock.monotonic();
+        self.refresh();
         let said = bounded(&plain(host), 300);
         let done = |found, reason: &str, detail: &str| Probe {
             target: format!("{said}:{port}"),

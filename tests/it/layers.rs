@@ -39,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "detect",
+            "door",
             "engine",
             "graph",
             "id",

@@ -5,6 +5,7 @@
 //! - `conformance`: the engine's behaviour as data, `tests/conformance/*.toml`.
 //! - `crash`: `kill -9` at any moment, then the same outcome as an unbroken run.
 //! - `docs`: the README says what is.
+//! - `door`: the way out of a sandbox over real sockets: every refusal, limits, changes of the rules under load.
 //! - `engine_crash`: a thousand `kill -9` over random graphs.
 //! - `engine_laws`: laws of the engine over random graphs.
 //! - `examples`: the recorded examples and the real log directory of the earlier tool.
@@ -43,6 +44,7 @@ mod crash;
 #[path = "../support/dialects.rs"]
 mod dialects;
 mod docs;
+mod door;
 mod engine_crash;
 mod engine_laws;
 mod examples;

@@ -19,4 +19,5 @@ pub mod redact;
 pub mod store;
 pub mod supervise;
 pub mod text;
+pub mod transcripts;
 pub mod workflow;

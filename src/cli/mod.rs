@@ -15,6 +15,7 @@ mod gates;
 mod graph;
 pub mod graph_args;
 mod history;
+mod import;
 mod keep;
 mod logs;
 mod models;

@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("prompt", &["graph", "text"]),
     ("model", &["clock", "redact", "text"]),
     ("openclaw", &[]),
+    ("transcripts", &["clock", "openclaw"]),
     ("logs", &["case", "clock", "id", "openclaw"]),
     ("store", &["case", "clock", "engine", "graph", "id", "logs", "model", "text"]),
     ("workflow", &["clock", "engine", "graph", "id", "model", "prompt", "text"]),
@@ -45,6 +46,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "store",
             "supervise",
             "text",
+            "transcripts",
             "workflow",
         ],
     ),
@@ -52,7 +54,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// Crates that only some rooms may name, so that a room cannot do what it must not know.
 const CRATES: &[(&str, &[&str])] = &[
-    ("rusqlite", &["store"]),
+    ("rusqlite", &["store", "transcripts"]),
     ("reqwest", &["model"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli"]),
@@ -65,7 +67,7 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that never wait: no async in them.
-const SYNC: &[&str] = &["case", "detect", "graph", "prompt", "logs"];
+const SYNC: &[&str] = &["case", "detect", "graph", "prompt", "logs", "transcripts"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

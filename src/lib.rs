@@ -23,4 +23,5 @@ pub mod socket;
 pub mod store;
 pub mod supervise;
 pub mod text;
+pub mod transcripts;
 pub mod workflow;

@@ -200,6 +200,10 @@ pub struct PatrolArgs {
     /// Where the logs and stores are.
     #[command(flatten)]
     pub place: Where,
+    /// First take over what is new in the sessions that an OpenClaw outside of Sentrix keeps there, as ~/.openclaw;
+    /// nothing in it is written or locked
+    #[arg(long, value_name = "DIR")]
+    pub openclaw_home: Option<PathBuf>,
     /// From which severity on flags go to the police; else as configured.
     #[arg(long, value_enum, help = ESCALATION_HELP)]
     pub escalation: Option<Escalation>,

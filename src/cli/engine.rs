@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::failure::Failure;
 use super::run::sandbox_failure;
-use crate::config::env;
+use crate::config::{self, env};
 use crate::sandbox::{Engine, EngineHints};
 
 /// Finds the engine.
@@ -20,4 +20,14 @@ pub(super) async fn find() -> Result<Engine, Failure> {
         runtime_dir: env::get(env::XDG_RUNTIME_DIR).map(PathBuf::from),
     };
     Engine::find(&hints).await.map_err(sandbox_failure)
+}
+
+/// The folder of all sandboxes.
+///
+/// # Errors
+/// [`Failure::Usage`] where nothing says where it is.
+pub(super) fn sandboxes() -> Result<PathBuf, Failure> {
+    config::sandboxes().ok_or_else(|| {
+        Failure::Usage(String::from("neither XDG_STATE_HOME nor HOME is set: there is no place for sandboxes"))
+    })
 }

@@ -17,6 +17,7 @@ mod gates;
 mod graph;
 pub mod graph_args;
 mod history;
+mod import;
 mod keep;
 mod logs;
 mod look;

@@ -9,3 +9,4 @@
 pub mod event;
 pub mod gateway;
 pub mod session;
+pub mod transcript;

@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &["clock", "redact", "text"]),
     ("openclaw", &[]),
     ("gateway", &["clock", "openclaw", "socket", "supervise", "text"]),
+    ("transcripts", &["clock", "openclaw"]),
     ("logs", &["case", "clock", "id", "openclaw"]),
     ("door", &["clock", "mark", "supervise", "text"]),
     ("store", &["case", "clock", "door", "engine", "graph", "id", "logs", "model", "text"]),
@@ -50,6 +51,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "store",
             "supervise",
             "text",
+            "transcripts",
             "workflow",
         ],
     ),
@@ -57,7 +59,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// Crates that only some rooms may name, so that a room cannot do what it must not know.
 const CRATES: &[(&str, &[&str])] = &[
-    ("rusqlite", &["store"]),
+    ("rusqlite", &["store", "transcripts"]),
     ("bollard", &["sandbox"]),
     ("reqwest", &["model"]),
     ("tokio_tungstenite", &["gateway"]),
@@ -72,7 +74,7 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that never wait: no async in them.
-const SYNC: &[&str] = &["case", "detect", "graph", "prompt", "logs"];
+const SYNC: &[&str] = &["case", "detect", "graph", "prompt", "logs", "transcripts"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

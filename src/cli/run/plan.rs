@@ -22,7 +22,7 @@ impl Plan {
     /// [`Failure::Usage`], with the argument and what it takes.
     pub(super) fn of(args: &RunArgs, config: &Config) -> Result<Self, Failure> {
         let name: SandboxName = args.name.parse().map_err(sandbox_failure)?;
-        let layout = Layout::new(&config.sandboxes(), &name);
+        let layout = Layout::new(&crate::cli::engine::sandboxes()?, &name);
         let security = config.security();
         let mut relaxed = Relaxations::default();
         for given in &args.relax {

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::config::ConfigCommand;
 use super::egress::EgressCommand;
 use super::graph_args::GraphCommand;
+use super::run::RunArgs;
 use crate::case::Severity;
 use crate::config::Escalation;
 
@@ -61,6 +62,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Set up models, keys, channels and security: asks, and writes sentrix.toml
     Setup(SetupArgs),
+    /// Run OpenClaw in a sandbox that holds it, record everything it does, and patrol
+    Run(Box<RunArgs>),
     /// Scan OpenClaw's logs for incidents and raise flags
     #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
     Patrol(PatrolArgs),

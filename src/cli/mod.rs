@@ -77,6 +77,10 @@ fn run(cli: Cli) -> Outcome {
         Command::Egress(command) => on_runtime(async |_| egress::run(&global, command).await),
         Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),
         Command::Setup(args) => on_runtime(async |shutdown| setup::run(&args, &shutdown).await),
+        Command::Run(args) => {
+            run::hide_values()?;
+            on_runtime(async |shutdown| run::run(&global, &args, &shutdown).await)
+        }
         Command::Patrol(args) => on_runtime(async |shutdown| patrol::run(&global, args, &shutdown).await),
         Command::Police(args) => on_runtime(async |shutdown| police::run(&global, args, &shutdown).await),
         Command::Graph(command) => on_runtime(async |shutdown| graph::run(&global, command, &shutdown).await),

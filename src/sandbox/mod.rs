@@ -24,6 +24,7 @@ mod ready;
 mod relax;
 mod socket;
 mod spec;
+mod talk;
 
 pub use container::{Found, GRACE, Reaped, State, Status};
 pub use engine::{Attempt, Diagnosis, Engine, EngineHints, Facts, Limits, Outcome};

@@ -9,6 +9,7 @@ mod boot;
 mod control;
 mod hidden;
 mod image;
+mod login;
 mod observe;
 mod openclaw;
 mod plan;

@@ -16,7 +16,7 @@ use super::plan::Plan;
 use super::snapshot::{Board, Snapshot};
 use super::tend::Tended;
 use super::watch::{End, Watch, recorded};
-use super::{Started, image, port, require_model};
+use super::{Started, image, login, port, require_model};
 use crate::capture::{Capture, Settings};
 use crate::cli::args::Global;
 use crate::cli::failure::{self, Failure, Outcome};
@@ -24,7 +24,7 @@ use crate::cli::printer::{self, bold, count, dim, size};
 use crate::cli::engine;
 use crate::door::{Destination, Door, DoorListener, Fittings, Limits, Policy, System, file};
 use crate::gateway::{Address, Connect};
-use crate::sandbox::{Egress, Engine, Found, GRACE, Layout, Owner, Record, State};
+use crate::sandbox::{BakedChannel, Egress, Engine, Found, GRACE, Layout, Owner, Record, State};
 use crate::store::egress::EgressStore;
 use crate::supervise::Shutdown;
 use crate::text;
@@ -133,7 +133,9 @@ struct Running<'a> {
 impl Running<'_> {
     async fn start(&mut self, args: &RunArgs, shutdown: &Shutdown) -> Result<(), Failure> {
         let (config, view) = (&self.started.world.config, &self.started.view);
-        let built = image::provide(&self.engine, args, None, view, shutdown).await?;
+        let uses_whatsapp = config.channels().iter().any(|channel| channel.enabled && channel.id == "whatsapp");
+        let channel = uses_whatsapp.then_some(BakedChannel::Whatsapp);
+        let built = image::provide(&self.engine, args, channel, view, shutdown).await?;
         let owner = Owner::of(self.engine.facts());
         let layout = &self.plan.layout;
         layout.create(&owner).map_err(sandbox_failure)?;
@@ -163,6 +165,9 @@ impl Running<'_> {
         layout.write_record(&record).map_err(sandbox_failure)?;
         let took = boot::wait(&self.engine, layout, &self.started.clock, view, shutdown).await?;
         view.say(&format!("✓ OpenClaw {} is ready after {:.1} s", text::plain(&built.openclaw), took.as_secs_f64()));
+        if uses_whatsapp {
+            login::whatsapp(&self.engine, layout, view, shutdown).await?;
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod detect;
 pub mod engine;
+pub mod gateway;
 pub mod graph;
 pub mod id;
 pub mod logs;

@@ -4,7 +4,8 @@
 //! **Invariant:** every fact about a version of OpenClaw stands here and nowhere else.
 //! **Invariant:** no I/O; nothing here knows Docker, log files or workflows.
 //!
-//! `logs` and `capture` call it. Start at [`event`].
+//! `logs`, `gateway` and `capture` call it. Start at [`event`].
 
 pub mod event;
+pub mod gateway;
 pub mod session;

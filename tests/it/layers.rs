@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("prompt", &["graph", "text"]),
     ("model", &["clock", "redact", "text"]),
     ("openclaw", &[]),
+    ("gateway", &["clock", "openclaw", "supervise", "text"]),
     ("logs", &["case", "clock", "id", "openclaw"]),
     ("store", &["case", "clock", "engine", "graph", "id", "logs", "model", "text"]),
     ("workflow", &["clock", "engine", "graph", "id", "model", "prompt", "text"]),
@@ -54,6 +55,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
     ("reqwest", &["model"]),
+    ("tokio_tungstenite", &["gateway"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli"]),
     ("comfy_table", &["cli"]),

@@ -53,7 +53,7 @@ const MAX_INCIDENTS: usize = 256;
 
 /// What the connection to the gateway brings.
 #[derive(Debug)]
-pub enum Feed {
+pub(super) enum Feed {
     /// It is reached; what was missed is being asked for.
     Up,
     /// It is lost, or not reached; why, in safe words.

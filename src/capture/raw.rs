@@ -62,6 +62,8 @@ struct Open {
     seam: Vec<u8>,
     /// Everything before this offset has been dealt with.
     settled: u64,
+    /// Where the last thing that was found ends; only blank lines and an unfinished one may follow.
+    told: u64,
     grown: Duration,
 }
 
@@ -118,7 +120,8 @@ impl RawTail {
     /// Bytes that were written and not dealt with yet.
     pub(super) fn behind(&self) -> u64 {
         let size = |open: &Open| open.file.metadata().map_or(0, |metadata| metadata.len());
-        self.old.iter().chain(&self.current).map(|open| size(open).saturating_sub(open.settled)).sum()
+        let from = |open: &Open| if open.settled >= open.told { open.line_start } else { open.settled };
+        self.old.iter().chain(&self.current).map(|open| size(open).saturating_sub(from(open))).sum()
     }
 
     /// Notes that everything up to `end` has been dealt with.
@@ -234,7 +237,7 @@ impl RawTail {
                 found.push(broken);
                 return true;
             }
-            if open.settled < open.line_start {
+            if open.settled < open.told {
                 return true;
             }
             let ours = rustix::fs::lstat(&aside)
@@ -276,6 +279,7 @@ impl Open {
             skipping: None,
             seam: Vec::new(),
             settled: 0,
+            told: 0,
             grown: now,
         })
     }
@@ -360,6 +364,7 @@ impl Open {
     fn restart_at(&mut self, at: u64) {
         self.line_start = at;
         self.settled = at;
+        self.told = at;
         self.held = Vec::new();
         self.scanned = 0;
         self.skipping = None;
@@ -405,9 +410,11 @@ impl Open {
             if let Some((from, head)) = self.skipping.take() {
                 let why = format!("a line of {} bytes is too long: {head}", behind - from);
                 found.push(Found::Broken { generation: Arc::clone(&generation), end: behind, why });
+                self.told = behind;
             } else if !line.trim_ascii().is_empty() {
                 let text = String::from_utf8_lossy(line.trim_ascii()).into_owned();
                 found.push(Found::Line { generation: Arc::clone(&generation), end: behind, text });
+                self.told = behind;
             }
             start = end;
             if *left == 0 {
@@ -446,6 +453,7 @@ impl Open {
         };
         let end = self.reached();
         self.line_start = end;
+        self.told = end;
         self.held = Vec::new();
         self.scanned = 0;
         let why = format!("a line of {} bytes was never finished: {head}", end - from);

@@ -28,6 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["case", "clock", "detect", "engine", "id", "logs", "model", "prompt", "redact", "store", "text"],
     ),
     ("police", &["case", "clock", "detect", "engine", "id", "logs", "model", "store", "text", "workflow"]),
+    ("capture", &["clock", "gateway", "logs", "openclaw", "supervise", "text"]),
     ("config", &["mark", "model", "text"]),
     (
         "cli",

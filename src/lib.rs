@@ -1,5 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod capture;
 pub mod case;
 pub mod cli;
 pub mod clock;

@@ -32,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("police", &["case", "clock", "detect", "engine", "id", "logs", "model", "store", "text", "workflow"]),
     ("sandbox", &["clock", "socket", "text"]),
+    ("capture", &["clock", "gateway", "logs", "openclaw", "supervise", "text"]),
     ("config", &["mark", "model", "text"]),
     (
         "cli",

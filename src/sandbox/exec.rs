@@ -7,6 +7,7 @@ use bollard::models::ContainerStatsResponse;
 use bollard::query_parameters::{StatsOptionsBuilder, TopOptionsBuilder};
 use futures_util::StreamExt;
 use serde::Serialize;
+use tokio::io::AsyncWriteExt;
 
 use super::engine::Engine;
 use super::error::{SandboxError, SandboxErrorKind};
@@ -20,6 +21,8 @@ pub struct Exec {
     pub command: Vec<String>,
     /// Variables, as `KEY=value`. Everybody at this machine's Docker can read them: never a key.
     pub env: Vec<String>,
+    /// Bytes for its standard input, which is closed then.
+    pub input: Vec<u8>,
     /// How long it may take.
     pub limit: Duration,
     /// Most bytes of each of the two outputs that are kept.
@@ -32,6 +35,7 @@ impl Exec {
         Self {
             command: command.into_iter().map(Into::into).collect(),
             env: Vec::new(),
+            input: Vec::new(),
             limit: Duration::from_secs(30),
             most_bytes: 1 << 20,
         }
@@ -89,6 +93,7 @@ impl Engine {
         let doing = format!("run {} in {container}", text::plain(&program));
         let failed = |error: bollard::errors::Error| SandboxError::docker(doing.clone(), &error);
         let options = CreateExecOptions {
+            attach_stdin: Some(!exec.input.is_empty()),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             cmd: Some(exec.command.clone()),
@@ -99,7 +104,15 @@ impl Engine {
         let run = async {
             let mut got = ExecOutput::default();
             let started = self.docker.start_exec(&id, None::<StartExecOptions>).await.map_err(failed)?;
-            if let StartExecResults::Attached { mut output, .. } = started {
+            if let StartExecResults::Attached { mut output, mut input } = started {
+                if !exec.input.is_empty() {
+                    let io = |error: std::io::Error| SandboxError {
+                        doing: doing.clone(),
+                        kind: SandboxErrorKind::Io(error),
+                    };
+                    input.write_all(&exec.input).await.map_err(io)?;
+                    input.shutdown().await.map_err(io)?;
+                }
                 while let Some(part) = output.next().await {
                     let part = part.map_err(failed)?;
                     let to = match &part {

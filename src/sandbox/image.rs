@@ -538,7 +538,8 @@ mod tests {
     fn the_context_is_the_same_each_time_and_needs_no_front_end() {
         assert_eq!(context(None), context(None));
         let names: Vec<String> = files().into_keys().collect();
-        assert_eq!(names, ["Dockerfile", "entry.mjs", "install.sh", "seccomp.json", "selftest.mjs"]);
+        assert_eq!(names, 
+            ["Dockerfile", "entry.mjs", "install.sh", "seccomp.json", "selftest-tools.mjs", "selftest.mjs"]);
         let dockerfile = std::str::from_utf8(files()["Dockerfile"]).unwrap();
         assert!(!dockerfile.contains("syntax=") && !dockerfile.contains("--mount"));
         assert!(dockerfile.contains(&format!("ARG BASE_IMAGE={DEFAULT_BASE}")));

@@ -22,6 +22,7 @@ mod layout;
 mod name;
 mod ready;
 mod relax;
+pub mod selftest;
 mod socket;
 mod spec;
 mod talk;

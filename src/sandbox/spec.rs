@@ -338,11 +338,9 @@ impl ContainerSpec {
             tmpfs: Some(self.tmpfs(owner)),
             network_mode: Some(network),
             readonly_rootfs: Some(!self.off(Guard::ReadOnlyRoot) && !self.relaxed.has(Relax::ReadOnly)),
-            cap_drop: Some(vec![String::from("ALL")]),
+            cap_drop: (!self.off(Guard::Capabilities)).then(|| vec![String::from("ALL")]),
             cap_add: self.off(Guard::Capabilities).then(|| {
-                ["SYS_ADMIN", "SYS_PTRACE", "NET_RAW", "MKNOD", "SYS_MODULE", "SETUID", "SETGID", "DAC_OVERRIDE"]
-                    .map(String::from)
-                    .to_vec()
+                vec![String::from("ALL")]
             }),
             security_opt: Some(self.security()),
             privileged: Some(self.off(Guard::Kernel)),
@@ -352,6 +350,7 @@ impl ContainerSpec {
             nano_cpus: Some(i64::from(self.milli_cpus) * 1_000_000),
             ulimits: Some(self.ulimits()),
             init: Some(true),
+            pid_mode: self.off(Guard::Kernel).then(|| String::from("host")),
             ipc_mode: Some(String::from("private")),
             shm_size: Some(64 << 20),
             runtime: self.runtime.clone(),

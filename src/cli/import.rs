@@ -19,8 +19,9 @@ const SCRATCH: &str = ".transcripts";
 
 /// Said once at the start, so that nobody takes this for the sandbox.
 const LIMITS: &str = "Seen this way, events come after the fact and nothing can be stopped; the record is OpenClaw's own and \
-    its agents may be able to change it; model calls that it does not keep there, as its activity recaps, are not seen; \
-    long tool results may have been shortened by OpenClaw. `sentrix run` has none of these limits.";
+    its agents may be able to change it; OpenClaw masks the secrets that it recognises in it, so a leak of one may not \
+    show; model calls that it does not keep there, as its activity recaps, are not seen. `sentrix run` has none of these \
+    limits.";
 
 /// Makes the log directory where it is not there yet, once it is known that there is something to read.
 pub(super) fn prepare(global: &Global, place: &Where, home: &Path) -> Result<(), Failure> {

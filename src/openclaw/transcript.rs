@@ -24,7 +24,7 @@ const NESTED_TOOL: &str = "openclaw.nested-tool.v1";
 /// What the id of a run has after it in the idempotency key of the message that began it.
 const USER_SUFFIX: &str = ":user";
 /// Stands before the task in a subagent's first message.
-const TASK: &str = "[Subagent Task]";
+const TASK: &str = "[Subagent Task]\n\n";
 /// Stands after it.
 const TASK_END: &str = "\n\nBegin. Execute the assigned task";
 
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_subagents_task_is_found_in_its_first_message() {
-        let text = "[Subagent Context] You are.\n\n[Subagent Task]\n\nWrite a haiku.\n\nBegin. Execute the assigned task to completion.";
+        let text = "[Subagent Context] Complete the current [Subagent Task]; no more.\n\n[Subagent Task]\n\nWrite a haiku.\n\nBegin. Execute the assigned task to completion.";
         let first = entry(&json!({ "type": "message", "message": { "role": "user", "content": text } }));
         assert_eq!(first.task(), Some("Write a haiku."));
     }

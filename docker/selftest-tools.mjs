@@ -188,7 +188,8 @@ try {
   const client = await gateway();
   const model = await client.send('sessions.patch', { key: SESSION, model: MODEL });
   if (!model.ok) throw new Error(`the session got no model: ${model.error?.message}`);
-  const runId = randomUUID();
+  // The run's id is known outside, so that the record can leave out what no agent did.
+  const runId = ask.run ?? randomUUID();
   const over = new Promise((done) => {
     client.events.add((frame) => {
       if (frame.event === 'chat' && frame.payload?.runId === runId && ['final', 'error', 'aborted'].includes(frame.payload.state)) done(frame.payload);

@@ -130,6 +130,7 @@ pub(super) struct Parts {
     pub(super) tail: Option<RawTail>,
     pub(super) gateway: bool,
     pub(super) reasoning: bool,
+    pub(super) leave_out: Option<String>,
     pub(super) recorded: Recorded,
 }
 
@@ -143,6 +144,7 @@ pub(super) struct Collector {
     runs: Runs,
     names: Names,
     reasoning: bool,
+    leave_out: Option<String>,
     raw: VecDeque<RawEntry>,
     raw_bytes: usize,
     gateway: VecDeque<GatewayEntry>,
@@ -174,7 +176,7 @@ impl std::fmt::Debug for Collector {
 
 impl Collector {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { sandbox, clock, writer, tail, gateway, reasoning, recorded } = parts;
+        let Parts { sandbox, clock, writer, tail, gateway, reasoning, leave_out, recorded } = parts;
         let mut runs = Runs::default();
         for (run, session, agent) in &recorded.runs {
             runs.learn(run, session, agent.as_deref());
@@ -194,6 +196,7 @@ impl Collector {
             runs,
             names: recorded.names,
             reasoning,
+            leave_out,
             raw: VecDeque::new(),
             raw_bytes: 0,
             gateway: VecDeque::new(),
@@ -481,6 +484,7 @@ impl Collector {
                 let why = format!("a line of the raw stream is none that OpenClaw writes: {why}: {}", entry.text);
                 self.incident(Incident::new(IncidentKind::RawForeign, &why));
             }
+            Ok(head) if self.leave_out.as_ref() == Some(&head.run) => self.raw_counts.withheld += 1,
             Ok(head) if head.thinking && !self.reasoning => {
                 let run = head.run.clone();
                 self.runs.in_raw(&run, None);

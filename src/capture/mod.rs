@@ -82,6 +82,8 @@ pub struct Settings {
     pub home: Option<PathBuf>,
     /// How often they are looked at.
     pub ledger_every: Duration,
+    /// A run that no agent made, as the self-test's: it is counted and not recorded.
+    pub leave_out: Option<String>,
 }
 
 impl Settings {
@@ -97,6 +99,7 @@ impl Settings {
             reasoning: true,
             home: None,
             ledger_every: LEDGER_EVERY,
+            leave_out: None,
         }
     }
 }
@@ -146,6 +149,7 @@ impl Capture {
             tail,
             gateway: has_gateway,
             reasoning: settings.reasoning,
+            leave_out: settings.leave_out,
             recorded,
         });
 

@@ -21,7 +21,7 @@ pub struct Counters {
     pub held: u64,
     /// Could not be read; an incident says so.
     pub unreadable: u64,
-    /// Reasoning that was not to be recorded.
+    /// Reasoning that was not to be recorded, and runs that no agent made.
     pub withheld: u64,
     /// Were lost. Nothing counts here unless a bound of the capture itself is broken.
     pub dropped: u64,

@@ -10,6 +10,7 @@ mod demo;
 mod diff;
 mod dry;
 pub mod egress;
+mod engine;
 mod events;
 mod explain;
 mod failure;

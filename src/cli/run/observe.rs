@@ -37,7 +37,7 @@ pub(super) async fn run(global: &Global, args: &RunArgs, url: &str, shutdown: &S
         Failure::Unavailable(anyhow::Error::new(error).context(format!("cannot make {}", folder.display())))
     })?;
     let unavailable = |error: crate::gateway::GatewayError| {
-        let help = error.kind.help().map(|help| format!("; {help}")).unwrap_or_default();
+        let help = error.help().map(|help| format!("; {help}")).unwrap_or_default();
         Failure::Unavailable(anyhow::anyhow!("{error}{help}"))
     };
     let device = DeviceKey::open_or_create(&folder.join("observer.key")).map_err(unavailable)?;
@@ -54,8 +54,8 @@ pub(super) async fn run(global: &Global, args: &RunArgs, url: &str, shutdown: &S
     }
     let settings = Settings {
         gateway: Some(connect),
-        rotate: started.rotate(),
-        reasoning: started.reasoning(),
+        rotate: started.rotate,
+        reasoning: started.reasoning,
         ..Settings::new("observed", started.world.paths.logs.clone())
     };
     let services = Shutdown::new();

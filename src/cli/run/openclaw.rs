@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use secrecy::SecretString;
+use serde_json::Value;
 
 use super::args::RunArgs;
 use super::plan::Plan;
@@ -13,20 +14,18 @@ use crate::model::{Dialect, ModelSettings, provider, providers};
 use crate::openclaw::config::{
     self as claw, AgentModel, Api, Channel, ChannelKind, OpenClawSettings, Policy, Provider, Thinking,
 };
-use crate::sandbox::{Egress, Relax};
+use crate::sandbox::{Egress, Relax, selftest};
 use crate::text;
 
 /// What OpenClaw is given, and what the door has to let out.
 #[derive(Debug)]
 pub(super) struct Given {
     /// Its configuration, for its eyes only.
-    pub(super) config: serde_json::Value,
+    pub(super) config: Value,
     /// Its secrets, by file name.
     pub(super) secrets: BTreeMap<String, SecretString>,
     /// What it needs to reach.
     pub(super) destinations: Vec<door::Destination>,
-    /// Packages that the image has to hold.
-    pub(super) packages: Vec<&'static str>,
 }
 
 /// Makes it.
@@ -54,7 +53,15 @@ pub(super) fn render(
     settings.brave = config.search().brave.secret;
     settings.proxy = (plan.spec.egress == Egress::Door).then(|| claw::PROXY.to_owned());
     settings.policy = policy(config, plan);
-    let rendered = claw::render(&settings).map_err(|error| Failure::Usage(text::plain(&error.to_string())))?;
+    let mut rendered = claw::render(&settings).map_err(|error| Failure::Usage(text::plain(&error.to_string())))?;
+    // The self-test's turn is asked of a script in the container.
+    let own_model = format!("{}/*", selftest::MODEL_PROVIDER);
+    if let Some(Value::Object(all)) = rendered.config.pointer_mut("/models/providers") {
+        all.insert(selftest::MODEL_PROVIDER.to_owned(), selftest::model_provider());
+    }
+    if let Some(Value::Array(allowed)) = rendered.config.pointer_mut("/agents/defaults/modelPolicy/allow") {
+        allowed.push(Value::String(own_model));
+    }
     // A provider of the user's own may be a machine of their network; nobody else's may.
     let own: Vec<String> = chain
         .iter()
@@ -71,7 +78,6 @@ pub(super) fn render(
         destinations: destinations.collect(),
         config: rendered.config,
         secrets: rendered.secrets,
-        packages: rendered.plugins,
     })
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +19,12 @@ use super::{Started, image, login, port, require_model};
 use crate::capture::{Capture, Settings};
 use crate::cli::args::Global;
 use crate::cli::failure::{self, Failure, Outcome};
-use crate::cli::printer::{self, bold, count, dim, size};
+use crate::cli::printer::{self, bold, count, dim};
 use crate::cli::engine;
 use crate::door::{Destination, Door, DoorListener, Fittings, Limits, Policy, System, file};
 use crate::gateway::{Address, Connect};
-use crate::sandbox::{BakedChannel, Egress, Engine, Found, GRACE, Layout, Owner, Record, State};
+use crate::sandbox::selftest::{Ask, Report, Row};
+use crate::sandbox::{BakedChannel, Egress, Engine, Found, GRACE, Layout, Owner, Record, SandboxError, State};
 use crate::store::egress::EgressStore;
 use crate::supervise::Shutdown;
 use crate::text;
@@ -48,8 +48,16 @@ pub(super) async fn run(global: &Global, args: &RunArgs, shutdown: &Shutdown) ->
     let there = engine.look_for(&plan.name).await.map_err(sandbox_failure)?;
     let goes_on = goes_on(args, there.as_ref())?;
     let services = Shutdown::new();
-    let mut running =
-        Running { engine, plan, started: &started, services, door: None, is_made: false };
+    let mut running = Running {
+        engine,
+        plan,
+        started: &started,
+        services,
+        door: None,
+        is_made: false,
+        probe_run: format!("sentrix-selftest-{}", uuid::Uuid::now_v7()),
+        tested: None,
+    };
     let outcome = if goes_on {
         running.attach(there.as_ref()).await
     } else {
@@ -128,6 +136,10 @@ struct Running<'a> {
     door: Option<Door>,
     /// Whether there is a container of this run, which is taken away at the end.
     is_made: bool,
+    /// The id of the self-test's turn, which is no agent's.
+    probe_run: String,
+    /// Escapes that were refused, and all that were tried.
+    tested: Option<(usize, usize)>,
 }
 
 impl Running<'_> {
@@ -137,7 +149,7 @@ impl Running<'_> {
         let channel = uses_whatsapp.then_some(BakedChannel::Whatsapp);
         let built = image::provide(&self.engine, args, channel, view, shutdown).await?;
         let owner = Owner::of(self.engine.facts());
-        let layout = &self.plan.layout;
+        let layout = &self.plan.layout.clone();
         layout.create(&owner).map_err(sandbox_failure)?;
         let token = layout.token().map_err(sandbox_failure)?;
         let rendered = super::openclaw::render(config, &self.plan, args, token)?;
@@ -163,11 +175,54 @@ impl Running<'_> {
             }),
         };
         layout.write_record(&record).map_err(sandbox_failure)?;
-        let took = boot::wait(&self.engine, layout, &self.started.clock, view, shutdown).await?;
+        let ask = Ask {
+            allowed: rendered.destinations.first().map(|to| (to.host.clone(), to.port)),
+            ..Ask::of(&self.plan.spec)
+        };
+        let began = self.started.clock.monotonic();
+        // Programs try while OpenClaw still loads: they need none of it.
+        let (took, inside) = tokio::join!(
+            boot::wait(&self.engine, layout, &self.started.clock, view, shutdown),
+            self.engine.self_test_inside(layout.name(), &ask)
+        );
+        let took = took?;
         view.say(&format!("✓ OpenClaw {} is ready after {:.1} s", text::plain(&built.openclaw), took.as_secs_f64()));
+        self.self_test(inside, &ask, began).await?;
         if uses_whatsapp {
             login::whatsapp(&self.engine, layout, view, shutdown).await?;
         }
+        Ok(())
+    }
+
+    /// The second half of the self-test, and its outcome: an escape that succeeds ends the run.
+    async fn self_test(
+        &mut self,
+        inside: Result<Vec<Row>, SandboxError>,
+        ask: &Ask,
+        began: Duration,
+    ) -> Result<(), Failure> {
+        let (view, clock, layout) = (&self.started.view, &self.started.clock, &self.plan.layout);
+        view.doing("a hostile agent tries to get out");
+        let token = layout.token().map_err(sandbox_failure)?;
+        let mut rows = inside.map_err(sandbox_failure)?;
+        let tools = self.engine.self_test_tools(layout, &token, ask, &self.probe_run).await;
+        rows.extend(tools.map_err(sandbox_failure)?);
+        let report = Report::new(rows, clock.monotonic().saturating_sub(began), clock);
+        layout.write_self_test(&report).map_err(sandbox_failure)?;
+        for row in &report.rows {
+            if row.is_red() || row.is_untried() {
+                view.say(&bold(row.to_string()));
+            }
+            tracing::info!(id = row.id, guard = row.guard.word(), outcome = %row, "escape tried");
+        }
+        self.tested = Some((report.refused(), report.rows.len()));
+        if report.red().next().is_some() {
+            return Err(Failure::Refused(format!(
+                "the sandbox does not hold: {}; nothing is left running",
+                report.summary()
+            )));
+        }
+        view.say(&format!("✓ {}", report.summary()));
         Ok(())
     }
 
@@ -185,6 +240,7 @@ impl Running<'_> {
             self.started.view.say("It is paused, and stays so until `sentrix resume`.");
         }
         self.is_made = true;
+        self.tested = self.plan.layout.self_test().map(|report| (report.refused(), report.rows.len()));
         self.started.view.say(&format!("✓ going on with the sandbox {}", self.plan.name));
         Ok(())
     }
@@ -226,6 +282,7 @@ impl Running<'_> {
             rotate: started.rotate,
             reasoning: started.reasoning,
             home: Some(layout.home_dir()),
+            leave_out: Some(self.probe_run.clone()),
             ..Settings::new(self.plan.name.as_str(), logs.clone())
         };
         let capture = Capture::start(settings, Arc::clone(&started.clock), &self.services, None)
@@ -294,6 +351,7 @@ impl Running<'_> {
         now.name = self.plan.name.to_string();
         now.log_dir = self.started.world.paths.logs.display().to_string();
         now.sandbox.state = String::from("running");
+        now.sandbox.self_test = self.tested;
         now.sandbox.egress = self.plan.spec.egress.word().to_owned();
         now.sandbox.relaxed = self.plan.spec.relaxed.iter().map(|relax| relax.name().to_owned()).collect();
         now.door = self.door.is_some().then(super::snapshot::Door::default);

@@ -93,8 +93,8 @@ pub(super) struct Patrol {
 pub(super) struct Door {
     pub(super) allowed: u64,
     pub(super) denied: u64,
-    /// Destinations that were denied, the latest first.
-    pub(super) denied_names: Vec<String>,
+    /// Why its rules or its record cannot be used, where they cannot.
+    pub(super) trouble: Option<String>,
 }
 
 impl Snapshot {
@@ -219,8 +219,10 @@ impl Door {
     fn line(&self) -> String {
         let mut parts = vec![format!("{} allowed", count(self.allowed, "connection"))];
         if self.denied > 0 {
-            let names = names(self.denied_names.iter().map(String::as_str));
-            parts.push(format!("{} denied ({names}; see `sentrix egress list`)", thousands(self.denied)));
+            parts.push(format!("{} denied (`sentrix egress list`)", thousands(self.denied)));
+        }
+        if let Some(trouble) = &self.trouble {
+            parts.push(bold(text::bounded(&text::plain(trouble), 120)));
         }
         row("door", &parts.join(" · "))
     }
@@ -290,7 +292,7 @@ mod tests {
             },
             capture: Capture { seen: 82, recorded: 82, ..Capture::default() },
             patrol: Some(Patrol { reviewed: 14, ..Patrol::default() }),
-            door: Some(Door { allowed: 14, denied: 2, denied_names: vec!["clawhub.ai:443".into()] }),
+            door: Some(Door { allowed: 14, denied: 2, trouble: None }),
             ends_in_s: Some(3_480),
             ..Snapshot::default()
         };
@@ -298,7 +300,7 @@ mod tests {
         sandbox   running · 2 min · 990.0 MB · 31 of 31 escapes refused
         capture   82 events recorded · none lost
         patrol    14 turns reviewed · no flags · 0 cases
-        door      14 connections allowed · 2 denied (clawhub.ai:443; see `sentrix egress list`)
+        door      14 connections allowed · 2 denied (`sentrix egress list`)
         stops after 58 min more without activity; Ctrl+C stops now
         ");
     }

@@ -1,12 +1,14 @@
 //! The container while it runs: what it does, what runs in it, and starting it again where it ended.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::snapshot::Board;
 use super::view::View;
-use crate::capture::Capture;
+use crate::capture::{self, Capture, Incident, IncidentKind};
 use crate::clock::SharedClock;
-use crate::sandbox::{Engine, Layout, State};
+use crate::door::Door;
+use crate::sandbox::{Engine, Layout, Process, State};
 
 /// Time between two looks at the container.
 const LOOK: Duration = Duration::from_secs(2);
@@ -29,6 +31,7 @@ pub(super) struct Tended<'a> {
     pub(super) engine: &'a Engine,
     pub(super) layout: &'a Layout,
     pub(super) capture: &'a Capture,
+    pub(super) door: Option<&'a Door>,
     pub(super) clock: &'a SharedClock,
 }
 
@@ -39,6 +42,7 @@ impl Tended<'_> {
         let began = self.clock.monotonic();
         let (mut round, mut starts, mut ended_at, mut restarts) = (0_u32, 0_u32, Duration::ZERO, 0_u64);
         let mut engine_is_gone = false;
+        let mut known = HashSet::new();
         loop {
             match self.engine.status(name).await {
                 Err(error) if error.is_not_found() => return String::from("the container was removed by somebody else"),
@@ -86,7 +90,8 @@ impl Tended<'_> {
                             Err(error) => view.say(&format!("it cannot be started: {error}")),
                         }
                     } else if status.state == State::Running {
-                        self.look_inside(round, board).await;
+                        self.look_at_door(board);
+                        self.look_inside(round, &mut known, board).await;
                     }
                 }
             }
@@ -95,17 +100,48 @@ impl Tended<'_> {
         }
     }
 
-    async fn look_inside(&self, round: u32, board: &Board) {
+    fn look_at_door(&self, board: &Board) {
+        let Some(door) = self.door else { return };
+        let counters = door.counters();
+        board.update(|now| {
+            let shown = now.door.get_or_insert_default();
+            shown.allowed = counters.allowed + counters.open;
+            shown.denied = counters.denied;
+            shown.trouble = counters.rules_fault.or(counters.record_fault);
+        });
+    }
+
+    async fn look_inside(&self, round: u32, known: &mut HashSet<u32>, board: &Board) {
         let name = self.layout.name();
         if round.is_multiple_of(LIST_EVERY)
             && let Ok(processes) = self.engine.top(name).await
         {
-            self.capture.processes(&processes);
+            self.report_unknown(&processes, known).await;
         }
         if round.is_multiple_of(MEASURE_EVERY)
             && let Ok(stats) = self.engine.stats(name).await
         {
             board.update(|now| now.sandbox.memory_bytes = Some(stats.memory_bytes));
+        }
+    }
+
+    /// A process that does not belong into the sandbox is put on record, once.
+    async fn report_unknown(&self, processes: &[Process], told: &mut HashSet<u32>) {
+        let number = |text: &str| text.parse().unwrap_or_default();
+        let processes: Vec<capture::Process> = processes
+            .iter()
+            .map(|process| capture::Process {
+                pid: number(&process.pid),
+                parent: number(&process.parent),
+                command: process.command.clone(),
+            })
+            .collect();
+        told.retain(|pid| processes.iter().any(|process| process.pid == *pid));
+        for process in capture::unknown(&processes, &[]) {
+            if told.insert(process.pid) {
+                let text = format!("a process that does not belong into the sandbox: {}", process.command);
+                self.capture.report(Incident::new(IncidentKind::UnknownProcess, &text)).await;
+            }
         }
     }
 }

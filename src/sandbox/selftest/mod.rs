@@ -237,7 +237,7 @@ impl Engine {
     }
 
     /// The tries of an agent through its tools, and those at the gateway; OpenClaw must be ready, and its configuration
-    /// must have [`model_provider`].
+    /// must have [`model_provider`]. `run` is the id that the agent's turn gets.
     ///
     /// # Errors
     /// [`super::SandboxErrorKind::NotFound`] and [`super::SandboxErrorKind::Engine`] where nothing could be run at all.
@@ -246,11 +246,12 @@ impl Engine {
         layout: &Layout,
         token: &SecretString,
         ask: &Ask,
+        run: &str,
     ) -> Result<Vec<Row>, SandboxError> {
         let name = layout.name();
         let limit = TURN.saturating_sub(Duration::from_secs(5)).as_millis();
         // Over standard input: arguments and variables can be seen by everybody who may use Docker.
-        let input = json!({"token": token.expose_secret(), "limit": u64::try_from(limit).unwrap_or(20_000)});
+        let input = json!({"token": token.expose_secret(), "run": run, "limit": u64::try_from(limit).unwrap_or(20_000)});
         let exec = Exec {
             limit: TURN,
             input: input.to_string().into_bytes(),

@@ -457,7 +457,7 @@ if (ask.egress === 'door') {
     attempt('door-host-header', () => throughDoor('door-host-header', [[`Host ${evil}`, ask.allowed ? getFrom(`http://${ask.allowed[0]}/`, evil) : getFrom(`http://${evil}/`, 'localhost')]])),
     attempt('door-port', () => (ask.allowed ? throughDoor('door-port', [[`${ask.allowed[0]}:22`, connectTo(`${ask.allowed[0]}:22`)]]) : throughDoor('door-port', [[`${evil}:22`, connectTo(`${evil}:22`)]]))),
     attempt('door-sni', () => inTunnel('door-sni', clientHello(evil), tunnelled)),
-    attempt('door-nested', () => inTunnel('door-nested', connectTo(`${evil}:443`), (bytes) => /^HTTP\//.test(bytes.toString('latin1')) || tunnelled(bytes))),
+    attempt('door-nested', () => inTunnel('door-nested', connectTo(`${evil}:443`), (bytes) => /^HTTP\/1\.[01] 2/.test(bytes.toString('latin1')) || (!/^HTTP\//.test(bytes.toString('latin1')) && tunnelled(bytes)))),
   );
 }
 

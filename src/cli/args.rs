@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::chat::ChatArgs;
 use super::config::ConfigCommand;
 use super::graph_args::GraphCommand;
 use crate::case::Severity;
@@ -66,6 +67,8 @@ pub enum Command {
     /// Look at flags and case files, and investigate
     #[command(args_conflicts_with_subcommands = true)]
     Police(PoliceArgs),
+    /// Talk to OpenClaw: in the sandbox, or one that runs already
+    Chat(ChatArgs),
     /// List log files, or show their last entries
     Logs(LogsArgs),
     /// Check, draw and run workflow graphs; look into runs, answer their gates, change and prove them

@@ -4,6 +4,7 @@
 
 pub mod args;
 mod change;
+pub mod chat;
 pub mod config;
 mod demo;
 mod diff;
@@ -16,6 +17,7 @@ mod graph;
 pub mod graph_args;
 mod history;
 mod keep;
+mod line;
 mod logs;
 mod models;
 mod patrol;
@@ -68,6 +70,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Models(command) => on_runtime(async |_| models::run(&global, command).await),
         Command::Usage(args) => usage::run(&global, &args),
         Command::Config(command) => config::run(&global, command),
+        Command::Chat(args) => chat::run(&global, &args),
         Command::Logs(args) => logs::run(&global, &args),
         Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),
         Command::Setup(args) => on_runtime(async |shutdown| setup::run(&args, &shutdown).await),

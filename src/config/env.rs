@@ -118,6 +118,8 @@ variables! {
     NO_COLOR;
     /// Folder of the user's configuration: `sentrix/sentrix.toml` in it is read (default `~/.config`).
     XDG_CONFIG_HOME;
+    /// Folder of what the user's programs remember: sandboxes are in `sentrix` in it (default `~/.local/state`).
+    XDG_STATE_HOME;
     /// The user's folder: `~` in a path of the configuration.
     HOME;
 }

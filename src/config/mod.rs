@@ -34,7 +34,7 @@ pub use fault::{ConfigError, Fault, FaultReport, Level, count, render};
 pub use keys::Key;
 pub use load::{Config, Flags};
 pub use origin::Origin;
-pub use paths::{Paths, folder_beside_config};
+pub use paths::{Paths, folder_beside_config, sandbox_root};
 pub use schema::schema;
 pub use show::Row;
 pub use template::template;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::env;
+
 /// The files of one log directory. Names that users of the earlier tool know stay as they were.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
@@ -57,6 +59,15 @@ impl Paths {
     pub fn reports(&self) -> PathBuf {
         self.data.join("reports")
     }
+}
+
+/// The folder of all sandboxes, one folder a sandbox: `$XDG_STATE_HOME/sentrix`, else `~/.local/state/sentrix`. Nothing
+/// where neither that variable nor `HOME` is set.
+pub fn sandbox_root() -> Option<PathBuf> {
+    let absolute = |variable| env::get(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state =
+        absolute(env::XDG_STATE_HOME).or_else(|| absolute(env::HOME).map(|home| home.join(".local/state")));
+    state.map(|state| state.join("sentrix"))
 }
 
 /// A folder of that name in the working folder, if there is one.

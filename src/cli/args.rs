@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::chat::ChatArgs;
 use super::config::ConfigCommand;
 use super::egress::EgressCommand;
 use super::graph_args::GraphCommand;
@@ -70,6 +71,8 @@ pub enum Command {
     /// Look at flags and case files, and investigate
     #[command(args_conflicts_with_subcommands = true)]
     Police(PoliceArgs),
+    /// Talk to OpenClaw: in the sandbox, or one that runs already
+    Chat(ChatArgs),
     /// List log files, or show their last entries
     Logs(LogsArgs),
     /// Say where the sandbox went or wanted to, and allow or deny destinations

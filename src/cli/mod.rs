@@ -4,6 +4,7 @@
 
 pub mod args;
 mod change;
+pub mod chat;
 pub mod config;
 mod control;
 mod demo;
@@ -20,6 +21,7 @@ pub mod graph_args;
 mod history;
 mod import;
 mod keep;
+mod line;
 mod logs;
 mod look;
 mod models;
@@ -74,6 +76,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Models(command) => on_runtime(async |_| models::run(&global, command).await),
         Command::Usage(args) => usage::run(&global, &args),
         Command::Config(command) => config::run(&global, command),
+        Command::Chat(args) => chat::run(&global, &args),
         Command::Logs(args) => logs::run(&global, &args),
         Command::Egress(command) => on_runtime(async |_| egress::run(&global, command).await),
         Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),

@@ -1,5 +1,6 @@
 //! Integration tests: one binary, one module a subject.
 //!
+//! - `capture`: a capture that is killed again and again while a scripted OpenClaw works: each event once.
 //! - `config`: the real binary's configuration: layers, faults, secrets that are never shown.
 //! - `conformance`: the engine's behaviour as data, `tests/conformance/*.toml`.
 //! - `crash`: `kill -9` at any moment, then the same outcome as an unbroken run.
@@ -30,6 +31,7 @@
     reason = "a test that panics says what is wrong"
 )]
 
+mod capture;
 mod config;
 mod conformance;
 mod crash;
@@ -37,6 +39,8 @@ mod docs;
 mod engine_crash;
 mod engine_laws;
 mod examples;
+#[path = "../support/fake_openclaw.rs"]
+mod fake_openclaw;
 mod graph_verbs;
 mod graphs;
 mod hardship;

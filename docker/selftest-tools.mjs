@@ -1,6 +1,6 @@
 // The hostile agent: a real turn of the real OpenClaw, whose model is this script. It asks for every forbidden thing that
 // a tool could do, in one answer, and judges by what comes back and by what is there afterwards. One JSON line a try, as
-// selftest.mjs writes them. Standard input is JSON: {"token": "...", "limit": milliseconds}. The provider
+// selftest.mjs writes them. Standard input is JSON: {"token": "...", "run": "...", "session": "...", "limit": milliseconds}. The provider
 // `sentrix-selftest` of OpenClaw's configuration points here; nobody listens there but during the test.
 import fs from 'node:fs';
 import http from 'node:http';
@@ -10,7 +10,6 @@ import { randomUUID } from 'node:crypto';
 const STATE = '/home/node/.openclaw';
 const WORKSPACE = path.join(STATE, 'workspace');
 const SECRETS = '/run/sentrix/secrets';
-const SESSION = 'agent:main:sentrix-selftest';
 const MODEL = 'sentrix-selftest/probe';
 
 const report = (id, result, how) =>
@@ -26,6 +25,8 @@ const text = (file) => {
 const gone = (file) => fs.rmSync(file, { force: true, recursive: true });
 
 const ask = JSON.parse(fs.readFileSync('/dev/stdin', 'utf8'));
+// Run and session have names that only Sentrix knows, so that the record can leave out what no agent did.
+const SESSION = ask.session;
 const secret = (() => {
   try {
     return fs.readdirSync(SECRETS).map((name) => path.join(SECRETS, name)).find((file) => text(file).trim().length > 3);
@@ -188,8 +189,7 @@ try {
   const client = await gateway();
   const model = await client.send('sessions.patch', { key: SESSION, model: MODEL });
   if (!model.ok) throw new Error(`the session got no model: ${model.error?.message}`);
-  // The run's id is known outside, so that the record can leave out what no agent did.
-  const runId = ask.run ?? randomUUID();
+  const runId = ask.run;
   const over = new Promise((done) => {
     client.events.add((frame) => {
       if (frame.event === 'chat' && frame.payload?.runId === runId && ['final', 'error', 'aborted'].includes(frame.payload.state)) done(frame.payload);

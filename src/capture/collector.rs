@@ -30,7 +30,7 @@ const SETTLE: Duration = Duration::from_millis(150);
 /// How long a raw line is held at most for its session.
 const MAX_HOLD: Duration = Duration::from_secs(1);
 /// How long an event is held at most, whatever its ts says.
-const MAX_WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 /// How long raw lines wait at most for what the gateway tells of the time nobody listened.
 const MAX_CATCH_UP: Duration = Duration::from_secs(20);
 /// How long something better is waited for: the tool result that says how a subagent was spawned, a message's run.
@@ -130,7 +130,7 @@ pub(super) struct Parts {
     pub(super) tail: Option<RawTail>,
     pub(super) gateway: bool,
     pub(super) reasoning: bool,
-    pub(super) leave_out: Option<String>,
+    pub(super) leave_out: Vec<String>,
     pub(super) recorded: Recorded,
 }
 
@@ -144,7 +144,7 @@ pub(super) struct Collector {
     runs: Runs,
     names: Names,
     reasoning: bool,
-    leave_out: Option<String>,
+    leave_out: Vec<String>,
     raw: VecDeque<RawEntry>,
     raw_bytes: usize,
     gateway: VecDeque<GatewayEntry>,
@@ -153,6 +153,8 @@ pub(super) struct Collector {
     incidents: VecDeque<Incident>,
     /// Since when raw lines wait for the gateway.
     catching_up: Option<Duration>,
+    /// When that, or a full disk, last ended: waiting counts from then.
+    released: Duration,
     /// What marks say; see [`Mark::Gateway`].
     caught_up: i64,
     /// Up to here all was told, though some of it may be deferred.
@@ -204,6 +206,7 @@ impl Collector {
             deferred: Vec::new(),
             incidents: VecDeque::new(),
             catching_up: gateway.then_some(now),
+            released: now,
             caught_up: recorded.caught_up.unwrap_or(first),
             horizon: 0,
             link: if gateway { Link::Down("not connected yet".into()) } else { Link::None },
@@ -280,6 +283,11 @@ impl Collector {
 
     fn enqueue(&mut self, item: Item, at: i64) {
         self.gateway_counts.seen += 1;
+        let is_left_out = |name: &Option<String>| name.as_ref().is_some_and(|name| self.leave_out.contains(name));
+        if is_left_out(&item.run) || is_left_out(&item.session) {
+            self.gateway_counts.withheld += 1;
+            return;
+        }
         let waits = item.when != When::Now && self.deferred.iter().any(|deferred| deferred.item.name == item.name);
         if waits || self.names.has(&item.name) {
             self.gateway_counts.duplicates += 1;
@@ -302,6 +310,7 @@ impl Collector {
     /// Lets raw lines go on; what was told of the past is put into its order first.
     fn end_catch_up(&mut self, at: Option<i64>) {
         let Some(since) = self.catching_up.take() else { return };
+        self.released = self.clock.monotonic();
         // What came before the catch-up began is in its place.
         let before = self.gateway.iter().take_while(|entry| entry.arrived() < since).count();
         let mut told: Vec<GatewayEntry> = self.gateway.drain(before..).collect();
@@ -416,7 +425,7 @@ impl Collector {
         }
         let raw = self.raw.front();
         let gateway = self.gateway.front();
-        let age = |arrived: Duration| now.saturating_sub(arrived);
+        let age = |arrived: Duration| now.saturating_sub(arrived.max(self.released));
         let raw_is_ready = |entry: &RawEntry| {
             self.link == Link::None
                 || age(entry.arrived) >= MAX_HOLD
@@ -484,7 +493,7 @@ impl Collector {
                 let why = format!("a line of the raw stream is none that OpenClaw writes: {why}: {}", entry.text);
                 self.incident(Incident::new(IncidentKind::RawForeign, &why));
             }
-            Ok(head) if self.leave_out.as_ref() == Some(&head.run) => self.raw_counts.withheld += 1,
+            Ok(head) if self.leave_out.contains(&head.run) => self.raw_counts.withheld += 1,
             Ok(head) if head.thinking && !self.reasoning => {
                 let run = head.run.clone();
                 self.runs.in_raw(&run, None);
@@ -588,6 +597,7 @@ impl Collector {
                 self.file = Some(path);
                 self.unsynced.get_or_insert(now);
                 if self.blocked.take().is_some() {
+                    self.released = now;
                     tracing::warn!("the log can be written again");
                 }
                 true

@@ -29,6 +29,7 @@ mod status;
 mod tests;
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -82,8 +83,9 @@ pub struct Settings {
     pub home: Option<PathBuf>,
     /// How often they are looked at.
     pub ledger_every: Duration,
-    /// A run that no agent made, as the self-test's: it is counted and not recorded.
-    pub leave_out: Option<String>,
+    /// Run ids and session keys of what no agent did, as the self-test: it is counted and not recorded. Only names that
+    /// nobody in the container could have chosen belong here.
+    pub leave_out: Vec<String>,
 }
 
 impl Settings {
@@ -99,7 +101,7 @@ impl Settings {
             reasoning: true,
             home: None,
             ledger_every: LEDGER_EVERY,
-            leave_out: None,
+            leave_out: Vec::new(),
         }
     }
 }
@@ -221,6 +223,7 @@ fn lock(settings: &Settings) -> Result<File, CaptureError> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path)
         .map_err(|source| CaptureError::Directory { path: path.clone(), source })?;
     match file.try_lock() {

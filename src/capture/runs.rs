@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use crate::openclaw::session::{self, Announce};
 
 /// How many runs are remembered.
-const MAX_RUNS: usize = 4096;
+const MAX_RUNS: usize = 16_384;
 /// How many sessions.
 const MAX_SESSIONS: usize = 1024;
 /// Ends of model calls that are remembered of a run.

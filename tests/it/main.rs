@@ -1,5 +1,6 @@
 //! Integration tests: one binary, one module a subject.
 //!
+//! - `capture`: a capture that is killed again and again while a scripted OpenClaw works: each event once.
 //! - `config`: the real binary's configuration: layers, faults, secrets that are never shown.
 //! - `agent_model`: the scripted model for the real OpenClaw, and its own tests; by hand: `cargo run --example agent_model`.
 //! - `conformance`: the engine's behaviour as data, `tests/conformance/*.toml`.
@@ -38,6 +39,7 @@
 mod agent_model;
 #[path = "../support/agent_script.rs"]
 mod agent_script;
+mod capture;
 mod config;
 mod conformance;
 mod crash;
@@ -48,6 +50,8 @@ mod door;
 mod engine_crash;
 mod engine_laws;
 mod examples;
+#[path = "../support/fake_openclaw.rs"]
+mod fake_openclaw;
 mod graph_verbs;
 mod graphs;
 mod hardship;

@@ -23,7 +23,7 @@ use crate::cli::printer::{self, bold, count, dim};
 use crate::cli::engine;
 use crate::door::{Destination, Door, DoorListener, Fittings, Limits, Policy, System, file};
 use crate::gateway::{Address, Connect};
-use crate::sandbox::selftest::{Ask, Report, Row};
+use crate::sandbox::selftest::{Ask, Probe, Report, Row};
 use crate::sandbox::{BakedChannel, Egress, Engine, Found, GRACE, Layout, Owner, Record, SandboxError, State};
 use crate::store::egress::EgressStore;
 use crate::supervise::Shutdown;
@@ -55,7 +55,7 @@ pub(super) async fn run(global: &Global, args: &RunArgs, shutdown: &Shutdown) ->
         services,
         door: None,
         is_made: false,
-        probe_run: format!("sentrix-selftest-{}", uuid::Uuid::now_v7()),
+        probe: Probe::new(),
         tested: None,
     };
     let outcome = if goes_on {
@@ -136,8 +136,8 @@ struct Running<'a> {
     door: Option<Door>,
     /// Whether there is a container of this run, which is taken away at the end.
     is_made: bool,
-    /// The id of the self-test's turn, which is no agent's.
-    probe_run: String,
+    /// The self-test's own turn.
+    probe: Probe,
     /// Escapes that were refused, and all that were tried.
     tested: Option<(usize, usize)>,
 }
@@ -205,7 +205,7 @@ impl Running<'_> {
         view.doing("a hostile agent tries to get out");
         let token = layout.token().map_err(sandbox_failure)?;
         let mut rows = inside.map_err(sandbox_failure)?;
-        let tools = self.engine.self_test_tools(layout, &token, ask, &self.probe_run).await;
+        let tools = self.engine.self_test_tools(layout, &token, ask, &self.probe).await;
         rows.extend(tools.map_err(sandbox_failure)?);
         let report = Report::new(rows, clock.monotonic().saturating_sub(began), clock);
         layout.write_self_test(&report).map_err(sandbox_failure)?;
@@ -282,7 +282,7 @@ impl Running<'_> {
             rotate: started.rotate,
             reasoning: started.reasoning,
             home: Some(layout.home_dir()),
-            leave_out: Some(self.probe_run.clone()),
+            leave_out: self.probe.names(),
             ..Settings::new(self.plan.name.as_str(), logs.clone())
         };
         let capture = Capture::start(settings, Arc::clone(&started.clock), &self.services, None)
@@ -354,6 +354,7 @@ impl Running<'_> {
         now.sandbox.self_test = self.tested;
         now.sandbox.egress = self.plan.spec.egress.word().to_owned();
         now.sandbox.relaxed = self.plan.spec.relaxed.iter().map(|relax| relax.name().to_owned()).collect();
+        now.patrol = self.started.wanted.map(|_| super::snapshot::Patrol::default());
         now.door = self.door.is_some().then(super::snapshot::Door::default);
         now
     }

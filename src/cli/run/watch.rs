@@ -14,6 +14,8 @@ use crate::clock::SharedClock;
 use crate::supervise::Shutdown;
 use crate::text;
 
+/// How long something may be amiss before it is told.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How often the view is drawn.
 const DRAW: Duration = Duration::from_millis(500);
 /// Longest last look of the patrol. What it does not come to is pending, and is reviewed next time.
@@ -115,15 +117,22 @@ impl Watch<'_> {
     /// Puts what the capture says onto the board.
     async fn follow(&self) -> Infallible {
         let mut status: watch::Receiver<Status> = self.capture.status();
-        let mut told = None;
+        let mut told: Option<String> = None;
+        let mut began: Option<Duration> = None;
         loop {
             let now = status.borrow_and_update().clone();
-            let trouble = trouble(&now);
-            if told != trouble {
-                if let Some(trouble) = &trouble {
-                    self.view.say(&crate::cli::printer::bold(format!("capture: {}", text::plain(trouble))));
+            let time = self.clock.monotonic();
+            match trouble(&now) {
+                None => (told, began) = (None, None),
+                // A connection that is made again at once is nothing to tell.
+                Some(trouble) => {
+                    let since = *began.get_or_insert(time);
+                    if time.saturating_sub(since) >= PATIENCE && told.as_ref() != Some(&trouble) {
+                        let said = format!("capture: {}", text::plain(&trouble));
+                        self.view.say(&crate::cli::printer::bold(said));
+                        told = Some(trouble);
+                    }
                 }
-                told = trouble;
             }
             self.note(&now);
             if status.changed().await.is_err() {

@@ -204,8 +204,29 @@ pub fn model_provider() -> Value {
 
 /// Name of the self-test's provider in OpenClaw's configuration; its one model is `sentrix-selftest/probe`.
 pub const MODEL_PROVIDER: &str = "sentrix-selftest";
-/// Session in which the self-test's turn runs, and is deleted again. Capture and patrol leave it out.
-pub const SESSION_KEY: &str = "agent:main:sentrix-selftest";
+/// The one turn of the self-test: names that nobody in the container could have chosen, so that the record can leave out
+/// what no agent did, and an agent cannot hide behind them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its run's id.
+    pub run: String,
+    /// Its session's key; the session is deleted again.
+    pub session: String,
+}
+
+impl Probe {
+    /// New names.
+    #[expect(clippy::new_without_default, reason = "no two are alike")]
+    pub fn new() -> Self {
+        let name = uuid::Uuid::now_v7();
+        Self { run: format!("sentrix-selftest-{name}"), session: format!("agent:main:sentrix-selftest-{name}") }
+    }
+
+    /// Both names.
+    pub fn names(&self) -> Vec<String> {
+        vec![self.run.clone(), self.session.clone()]
+    }
+}
 
 /// What a script says about one try.
 #[derive(Debug, Deserialize)]
@@ -237,7 +258,7 @@ impl Engine {
     }
 
     /// The tries of an agent through its tools, and those at the gateway; OpenClaw must be ready, and its configuration
-    /// must have [`model_provider`]. `run` is the id that the agent's turn gets.
+    /// must have [`model_provider`]. `probe` names the agent's turn.
     ///
     /// # Errors
     /// [`super::SandboxErrorKind::NotFound`] and [`super::SandboxErrorKind::Engine`] where nothing could be run at all.
@@ -246,12 +267,12 @@ impl Engine {
         layout: &Layout,
         token: &SecretString,
         ask: &Ask,
-        run: &str,
+        probe: &Probe,
     ) -> Result<Vec<Row>, SandboxError> {
         let name = layout.name();
         let limit = TURN.saturating_sub(Duration::from_secs(5)).as_millis();
         // Over standard input: arguments and variables can be seen by everybody who may use Docker.
-        let input = json!({"token": token.expose_secret(), "run": run, "limit": u64::try_from(limit).unwrap_or(20_000)});
+        let input = json!({"token": token.expose_secret(), "run": probe.run, "session": probe.session, "limit": u64::try_from(limit).unwrap_or(20_000)});
         let exec = Exec {
             limit: TURN,
             input: input.to_string().into_bytes(),

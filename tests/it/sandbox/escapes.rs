@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use sentrix::sandbox::selftest::{Ask, MODEL_PROVIDER, Row, Verdict, model_provider};
+use sentrix::sandbox::selftest::{Ask, MODEL_PROVIDER, Probe, Row, Verdict, model_provider};
 use sentrix::sandbox::{ContainerSpec, Guard, Inside};
 use serde_json::json;
 
@@ -154,7 +154,7 @@ async fn an_agent_is_refused_through_its_tools_and_the_gateway_wants_its_token()
     let began = clock.monotonic();
     let mut all = rows.unwrap();
     let token = it.layout.token().unwrap();
-    all.extend(it.engine.self_test_tools(&it.layout, &token, &ask).await.unwrap());
+    all.extend(it.engine.self_test_tools(&it.layout, &token, &ask, &Probe::new()).await.unwrap());
     let after = clock.monotonic() - began;
     show(&format!("all guards, OpenClaw ready after {ready:?}, self-test {after:?} more"), &all);
     let report = sentrix::sandbox::selftest::Report::new(all, after, &clock);
@@ -194,7 +194,7 @@ async fn a_policy_that_is_off_turns_its_rows_red() {
     it.links();
     let ask = Ask::of(&spec);
     let token = it.layout.token().unwrap();
-    let rows = it.engine.self_test_tools(&it.layout, &token, &ask).await.unwrap();
+    let rows = it.engine.self_test_tools(&it.layout, &token, &ask, &Probe::new()).await.unwrap();
     show("no policy for tools, gateway on all interfaces", &rows);
     let red = red(&rows);
     for id in [
@@ -221,7 +221,7 @@ async fn a_policy_that_is_off_turns_its_rows_red() {
     let _seen = stand_in::open(&it.layout.door_socket(), Mood::Strict);
     it.up(&ContainerSpec::new(&image)).await;
     it.ready().await;
-    let rows = it.engine.self_test_tools(&it.layout, &token, &ask).await.unwrap();
+    let rows = it.engine.self_test_tools(&it.layout, &token, &ask, &Probe::new()).await.unwrap();
     show("a gateway without a token", &rows);
     assert!(self::red(&rows).contains("gateway-no-token"));
     // Without the script's provider no turn could be made: nothing is said to be refused.

@@ -64,9 +64,9 @@ impl Inner {
             }
         };
         attempt.reserve(self.limits.record_time).await.map_err(|why| Refusal::new(why, ""))?;
+        attempt.allow(&by);
         let connect = async {
             if target.host.is_alias() {
-                attempt.allow(&by);
                 let connected = timeout(self.limits.connect_time, self.outside.connect_host(target.port));
                 attempt.reach(IpAddr::V4(Ipv4Addr::LOCALHOST));
                 return connected.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(
@@ -74,7 +74,6 @@ impl Inner {
                 );
             }
             let addresses = self.addresses(target, private).await?;
-            attempt.allow(&by);
             self.first_of(attempt, target.port, &addresses, &live.is_private).await
         };
         let stream = tokio::select! {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use sentrix::clock;
 use sentrix::door::{
-    Destination, Door, DoorAddress, DoorListener, EgressEvent, Fittings, Host, Limits, MemorySink, Outside, Policy,
-    Reason, Sink, Verdict, file,
+    Destination, Door, DoorAddress, DoorListener, EgressEvent, Fittings, Host, Limits, MemorySink, Outside,
+    Policy, Reason, Sink, Verdict, file,
 };
 use sentrix::supervise::Shutdown;
 use tempfile::TempDir;
@@ -54,9 +54,9 @@ impl Outside for Script {
     fn resolve<'a>(&'a self, host: &'a Host) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         self.lookups.fetch_add(1, Ordering::SeqCst);
         let mut names = self.names.lock().unwrap();
-        let answer = names.get_mut(host.as_str()).map(|answers| {
-            if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() }
-        });
+        let answer = names
+            .get_mut(host.as_str())
+            .map(|answers| if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() });
         Box::pin(async move {
             match answer {
                 // A resolver that never answers.
@@ -88,7 +88,13 @@ pub(super) struct Desk {
 /// Short waits, so that a test does not wait long.
 pub(super) fn limits() -> Limits {
     let short = Duration::from_millis(400);
-    Limits { header_time: short, hello_time: short, resolve_time: short, connect_time: short, ..Limits::default() }
+    Limits {
+        header_time: short,
+        hello_time: short,
+        resolve_time: short,
+        connect_time: short,
+        ..Limits::default()
+    }
 }
 
 pub(super) fn policy(rules: &str) -> Policy {

@@ -53,7 +53,15 @@ async fn a_header_bomb_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_connections_at_once() {
-    let desk = Desk::with(ECHO, Limits { new_per_second: 10_000, burst: 10_000, hello_time: Duration::from_secs(6), ..Limits::default() });
+    let desk = Desk::with(
+        ECHO,
+        Limits {
+            new_per_second: 10_000,
+            burst: 10_000,
+            hello_time: Duration::from_secs(6),
+            ..Limits::default()
+        },
+    );
     desk.world.server("web.example", 80, super::desk::http().await.0);
     let clients = join_all((0..1_000).map(|_| desk.client())).await;
     let all = clients.into_iter().map(|mut client| async move {
@@ -92,7 +100,8 @@ async fn too_many_new_connections_are_told_to_slow_down() {
 
 #[tokio::test]
 async fn uploads_end_at_their_limits() {
-    for (own, hour, reason) in [(50_000, 1 << 30, Reason::UploadLimit), (1 << 30, 50_000, Reason::TotalLimit)] {
+    for (own, hour, reason) in [(50_000, 1 << 30, Reason::UploadLimit), (1 << 30, 50_000, Reason::TotalLimit)]
+    {
         let limits = Limits { upload_bytes: own, upload_bytes_per_hour: hour, ..limits() };
         let desk = Desk::with(ECHO, limits);
         desk.world.server("web.example", 80, silent().await);
@@ -143,12 +152,8 @@ impl Sink for Stuck {
 #[tokio::test]
 async fn nothing_goes_out_unrecorded() {
     let stuck = Arc::new(Stuck::default());
-    let limits = Limits {
-        waiting_events: 4,
-        connections: 4,
-        record_time: Duration::from_millis(200),
-        ..limits()
-    };
+    let limits =
+        Limits { waiting_events: 4, connections: 4, record_time: Duration::from_millis(200), ..limits() };
     let desk = Desk::with_sink("", limits, Arc::clone(&stuck.held), Arc::clone(&stuck) as Arc<dyn Sink>);
     desk.world.server("model.example", 443, echo().await);
     // Denials fill the queue; those beyond it are counted.
@@ -187,8 +192,8 @@ async fn garbage_is_survived() {
         seed
     };
     for _ in 0..200 {
-        let length = (next() % 600) as usize;
-        let bytes: Vec<u8> = (0..length).map(|_| next() as u8).collect();
+        let words = next() % 75;
+        let bytes: Vec<u8> = (0..words).flat_map(|_| next().to_le_bytes()).collect();
         let mut client = desk.client().await;
         client.write(&bytes).await;
         drop(client.0.shutdown().await);

@@ -244,6 +244,19 @@ impl Door {
     pub fn close(&self) {
         self.inner.closing.cancel();
     }
+
+    /// Closes the door and waits until its last event is recorded, or for so long. Gives whether all are.
+    pub async fn finish(self, patience: Duration) -> bool {
+        self.close();
+        let counts = Arc::clone(&self.inner.recorder.counts);
+        let all = async {
+            let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            while self.inner.registry.count() > 0 || of(&counts.recorded) < of(&counts.told) {
+                tokio::time::sleep(AFTER_FAILURE / 5).await;
+            }
+        };
+        tokio::time::timeout(patience, all).await.is_ok()
+    }
 }
 
 fn reload(inner: &Inner, policy: Policy) {

@@ -1,5 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod capture;
 pub mod case;
 pub mod cli;
 pub mod clock;
@@ -19,7 +20,9 @@ pub mod police;
 pub mod prompt;
 pub mod redact;
 pub mod sandbox;
+pub mod socket;
 pub mod store;
 pub mod supervise;
 pub mod text;
+pub mod transcripts;
 pub mod workflow;

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::chat::ChatArgs;
 use super::config::ConfigCommand;
 use super::egress::EgressCommand;
 use super::graph_args::GraphCommand;
+use super::run::RunArgs;
 use crate::case::Severity;
 use crate::config::Escalation;
 
@@ -61,12 +63,16 @@ pub enum Command {
     Demo(DemoArgs),
     /// Set up models, keys, channels and security: asks, and writes sentrix.toml
     Setup(SetupArgs),
+    /// Run OpenClaw in a sandbox that holds it, record everything it does, and patrol
+    Run(Box<RunArgs>),
     /// Scan OpenClaw's logs for incidents and raise flags
     #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
     Patrol(PatrolArgs),
     /// Look at flags and case files, and investigate
     #[command(args_conflicts_with_subcommands = true)]
     Police(PoliceArgs),
+    /// Talk to OpenClaw: in the sandbox, or one that runs already
+    Chat(ChatArgs),
     /// List log files, or show their last entries
     Logs(LogsArgs),
     /// Say where the sandbox went or wanted to, and allow or deny destinations
@@ -200,6 +206,10 @@ pub struct PatrolArgs {
     /// Where the logs and stores are.
     #[command(flatten)]
     pub place: Where,
+    /// First take over what is new in the sessions that an OpenClaw outside of Sentrix keeps there, as ~/.openclaw;
+    /// nothing in it is written or locked
+    #[arg(long, value_name = "DIR")]
+    pub openclaw_home: Option<PathBuf>,
     /// From which severity on flags go to the police; else as configured.
     #[arg(long, value_enum, help = ESCALATION_HELP)]
     pub escalation: Option<Escalation>,

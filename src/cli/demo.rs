@@ -31,6 +31,7 @@ pub(super) async fn run(global: &Global, args: &DemoArgs, shutdown: &Shutdown) -
         place: Where { log_dir: Some(args.dir.clone()), data_dir: Some(args.dir.clone()) },
         escalation: None,
         no_police: false,
+        openclaw_home: None,
         retry_unreviewed: false,
         fail_on: None,
         format: Format::Table,

@@ -4,12 +4,14 @@
 
 pub mod args;
 mod change;
+pub mod chat;
 pub mod config;
 mod control;
 mod demo;
 mod diff;
 mod dry;
 pub mod egress;
+mod engine;
 mod events;
 mod explain;
 mod failure;
@@ -17,7 +19,9 @@ mod gates;
 mod graph;
 pub mod graph_args;
 mod history;
+mod import;
 mod keep;
+mod line;
 mod logs;
 mod look;
 mod models;
@@ -26,6 +30,7 @@ mod police;
 mod police_show;
 mod printer;
 mod progress;
+mod run;
 mod runs;
 mod setup;
 mod spending;
@@ -71,10 +76,15 @@ fn run(cli: Cli) -> Outcome {
         Command::Models(command) => on_runtime(async |_| models::run(&global, command).await),
         Command::Usage(args) => usage::run(&global, &args),
         Command::Config(command) => config::run(&global, command),
+        Command::Chat(args) => chat::run(&global, &args),
         Command::Logs(args) => logs::run(&global, &args),
         Command::Egress(command) => on_runtime(async |_| egress::run(&global, command).await),
         Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),
         Command::Setup(args) => on_runtime(async |shutdown| setup::run(&args, &shutdown).await),
+        Command::Run(args) => {
+            run::hide_values()?;
+            on_runtime(async |shutdown| run::run(&global, &args, &shutdown).await)
+        }
         Command::Patrol(args) => on_runtime(async |shutdown| patrol::run(&global, args, &shutdown).await),
         Command::Police(args) => on_runtime(async |shutdown| police::run(&global, args, &shutdown).await),
         Command::Graph(command) => on_runtime(async |shutdown| graph::run(&global, command, &shutdown).await),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::args::{Format, Global, PatrolArgs, PatrolCommand};
 use super::failure::{self, Failure, Outcome};
+use super::import::{self, Import};
 use super::look::{Report, Wanted, look};
 use super::printer::{self, Page, bold, count, dim, severity, size};
 use super::progress::Progress;
@@ -20,18 +21,28 @@ pub(super) async fn run(global: &Global, args: PatrolArgs, shutdown: &Shutdown) 
     if let Some(PatrolCommand::Status { place, format }) = args.command {
         return status::run(global, &place, format);
     }
+    if let Some(home) = &args.openclaw_home {
+        import::prepare(global, &args.place, home)?;
+    }
     let world = World::open_to_work(global, &args.place)?;
     let lock = DirLock::take(&world.paths)?;
+    let mut import = args.openclaw_home.as_deref().map(|home| Import::open(&world, home)).transpose()?;
     if args.retry_unreviewed {
         let again = world.patrol.store.retry_unreviewed().map_err(store_failure)?;
         printer::note(format_args!("{} put back for review", count(again, "unreviewed turn")));
     }
     let station = Station::open(Arc::clone(&world.police), &world.host).map_err(station_failure)?;
     let outcome = if args.watch {
-        watch(&world, &station, &args, global, shutdown).await
+        watch(&world, &station, &args, global, shutdown, import.as_mut()).await
     } else {
-        sweep_once(&world, &station, global, &args, shutdown).await
+        let imported = import.as_mut().map_or(Ok(()), |import| tokio::task::block_in_place(|| import.pull()));
+        // What could not be read must not keep what could be from its review.
+        let outcome = sweep_once(&world, &station, global, &args, shutdown).await;
+        imported.and(outcome)
     };
+    if let Some(mut import) = import {
+        import.close()?;
+    }
     drop(lock);
     outcome
 }
@@ -66,6 +77,7 @@ async fn watch(
     args: &PatrolArgs,
     global: &Global,
     shutdown: &Shutdown,
+    mut import: Option<&mut Import>,
 ) -> Outcome {
     if args.format == Format::Table {
         printer::note(format_args!("watching {}; Ctrl+C stops", world.paths.logs.display()));
@@ -74,6 +86,11 @@ async fn watch(
     while !shutdown.drain().is_cancelled() {
         let progress = Progress::new(global);
         let began = world.patrol.clock.monotonic();
+        if let Some(import) = import.as_deref_mut()
+            && let Err(failure) = tokio::task::block_in_place(|| import.pull())
+        {
+            worst = worst.max(failure.code());
+        }
         let report = look(world, station, wanted(args), &progress, shutdown).await;
         let took = world.patrol.clock.monotonic().saturating_sub(began);
         progress.clear();
@@ -129,7 +146,7 @@ fn show(world: &World, report: &Report, format: Format) -> Result<(), Failure> {
 }
 
 /// What a look of the watch came to: a line, and the flags if there are any.
-fn show_look(world: &World, report: &Report, format: Format) -> Result<(), Failure> {
+pub(super) fn show_look(world: &World, report: &Report, format: Format) -> Result<(), Failure> {
     if format == Format::Json {
         return printer::json_line(report);
     }

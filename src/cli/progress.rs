@@ -28,6 +28,11 @@ impl Progress {
         Self(bar)
     }
 
+    /// No line.
+    pub(super) fn none() -> Self {
+        Self(ProgressBar::hidden())
+    }
+
     /// Says what is being done now.
     pub(super) fn say(&self, text: impl Into<String>) {
         self.0.set_message(text.into());

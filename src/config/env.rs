@@ -118,8 +118,16 @@ variables! {
     NO_COLOR;
     /// Folder of the user's configuration: `sentrix/sentrix.toml` in it is read (default `~/.config`).
     XDG_CONFIG_HOME;
-    /// Folder of what lasts: sandboxes are in `sentrix` in it (default `~/.local/state`).
+    /// Folder of the user's states: `sentrix/<name>` in it is what a sandbox keeps (default `~/.local/state`).
     XDG_STATE_HOME;
+    /// Where the Docker engine is (default: the current context's, else the usual sockets).
+    DOCKER_HOST;
+    /// Context of Docker's command line that names the engine, where `DOCKER_HOST` does not.
+    DOCKER_CONTEXT;
+    /// Folder of Docker's command line, with its contexts (default `~/.docker`).
+    DOCKER_CONFIG;
+    /// Folder of the user's sockets: a rootless Docker engine is looked for in it.
+    XDG_RUNTIME_DIR;
     /// The user's folder: `~` in a path of the configuration.
     HOME;
 }

@@ -104,6 +104,11 @@ impl Config {
         }
     }
 
+    /// What a variable of the user's environment, or of a `.env` file, holds; for one that is handed on to OpenClaw.
+    pub fn handed_on(&self, name: &str) -> Option<SecretString> {
+        self.environment.find(&[name]).map(|found| SecretString::from(found.value))
+    }
+
     /// The models of the roles `patrol` and `investigator`, and of `patrol.<lens>` where one is configured. A role without
     /// a model is not among them.
     pub fn models(&self) -> Vec<RoleSettings> {

@@ -35,13 +35,14 @@ pub use evidence::{evidence, place, quote, sensitive_spans};
 pub use pack::{DetectError, Examples, Lens, Rule};
 
 /// The packs that are built in: name and TOML source.
-const BUILTIN: [(&str, &str); 6] = [
+const BUILTIN: [(&str, &str); 7] = [
     ("secrets", include_str!("rules/secrets.toml")),
     ("pii", include_str!("rules/pii.toml")),
     ("injection", include_str!("rules/injection.toml")),
     ("tools", include_str!("rules/tools.toml")),
     ("solicitation", include_str!("rules/solicitation.toml")),
     ("harm", include_str!("rules/harm.toml")),
+    ("sandbox", include_str!("rules/sandbox.toml")),
 ];
 
 /// Compiled rule packs. A clone shares them.

@@ -54,13 +54,13 @@ impl Lens {
         }
     }
 
-    /// The lens of a rule id: its prefix decides (`secret.`, `pii.` and `solicit.`, `injection.`, `tool.`, `harm.`).
+    /// The lens of a rule id: its prefix decides (`secret.`, `pii.` and `solicit.`, `injection.`, `tool.` and `sandbox.`, `harm.`).
     /// `None` for an id of no known kind.
     pub fn of_rule(id: &str) -> Option<Self> {
         Some(match id.split_once('.')?.0 {
             "secret" | "pii" | "solicit" => Self::Credentials,
             "injection" => Self::Injection,
-            "tool" => Self::ToolUse,
+            "tool" | "sandbox" => Self::ToolUse,
             "harm" => Self::Harmful,
             _ => return None,
         })

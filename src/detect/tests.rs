@@ -23,6 +23,8 @@ fn part_for(rule: &Rule, text: &str) -> Part {
         (Role::User, PartKind::Message)
     } else if places.meets(Places::TOOL_RESULT) {
         (Role::Tool, PartKind::ToolResult { tool: tool.into(), call_id: String::new(), ok: true })
+    } else if places == Places::SYSTEM {
+        (Role::System, PartKind::Message)
     } else {
         (Role::Assistant, PartKind::Text)
     };

@@ -128,6 +128,27 @@ impl Client {
         Ok((Self { shared: Arc::new(shared) }, events))
     }
 
+    /// As [`Client::connect`], for a gateway that may not trust a connection without a device: tried without one first, and
+    /// with the key of `device` (made if it is not there) where that is granted too little.
+    ///
+    /// # Errors
+    /// As [`Client::connect`]; `NotPaired` until a person has approved the device.
+    pub async fn connect_or_pair(
+        connect: &Connect,
+        device: &std::path::Path,
+        clock: SharedClock,
+    ) -> Result<(Self, Events), GatewayError> {
+        match Self::connect(connect, Arc::clone(&clock)).await {
+            Err(error)
+                if connect.device.is_none() && matches!(error.kind, GatewayErrorKind::Scopes { .. }) =>
+            {
+                let device = Some(DeviceKey::open_or_create(device)?);
+                Self::connect(&Connect { device, ..connect.clone() }, clock).await
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Asks the gateway for something; what it answers is untrusted. The names of methods are in
     /// [`crate::openclaw::gateway::names::method`].
     ///

@@ -57,9 +57,6 @@ pub enum GatewayErrorKind {
     /// Nobody is there, or the way there is closed.
     #[error("cannot be reached: {0}")]
     Io(io::Error),
-    /// What stands at the path is no socket, or a link.
-    #[error("this is no socket of a gateway: {0}")]
-    NotASocket(&'static str),
     /// There was no WebSocket to be had: the HTTP status, if there was one.
     #[error("no WebSocket is spoken there{}", status(*.0))]
     Http(Option<u16>),

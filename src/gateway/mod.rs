@@ -23,4 +23,4 @@ pub use client::{Client, Connect};
 pub use device::DeviceKey;
 pub use error::{Ending, GatewayError, GatewayErrorKind};
 pub use events::{Event, EventFrame, Events};
-pub use socket::{Address, open_socket, probe};
+pub use socket::{Address, probe};

@@ -2,17 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, OFlags};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_tungstenite::tungstenite::http::Uri;
 
 use super::GatewayErrorKind;
 use crate::openclaw::gateway::PORT;
+use crate::socket;
 
 /// A stream of bytes to a gateway.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -91,22 +90,10 @@ fn is_loopback(host: &str) -> bool {
 
 /// Opens a Unix socket that a hostile container may have put there.
 ///
-/// The path's last part may be no link, and what is connected to is what was looked at. Paths of any length work.
-///
 /// # Errors
-/// `NotASocket`, and `Io` with what the system says.
-pub async fn open_socket(path: &Path) -> Result<UnixStream, GatewayErrorKind> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| io_fault(error.into()))?;
-    let stat = rustix::fs::fstat(&file).map_err(|error| io_fault(error.into()))?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Socket => {}
-        FileType::Symlink => return Err(GatewayErrorKind::NotASocket("it is a link")),
-        _ => return Err(GatewayErrorKind::NotASocket("it is another kind of file")),
-    }
-    // The kernel goes from here to the very file that was opened, whatever its name has come to mean since.
-    let direct = format!("/proc/self/fd/{}", file.as_raw_fd());
-    UnixStream::connect(direct).await.map_err(io_fault)
+/// `Io`, as [`socket::connect`].
+pub(super) async fn open_socket(path: &Path) -> Result<UnixStream, GatewayErrorKind> {
+    socket::connect(path).await.map_err(io_fault)
 }
 
 fn io_fault(error: io::Error) -> GatewayErrorKind {
@@ -166,25 +153,5 @@ mod tests {
         {
             assert!(matches!(Address::parse(bad), Err(GatewayErrorKind::Address(_))), "{bad}");
         }
-    }
-
-    #[tokio::test]
-    async fn only_a_socket_is_opened_however_long_its_path() {
-        let dir = tempfile::tempdir().unwrap();
-        let deep = dir.path().join("a".repeat(120));
-        std::fs::create_dir(&deep).unwrap();
-        let file = deep.join("file");
-        std::fs::write(&file, "").unwrap();
-        assert!(matches!(open_socket(&file).await, Err(GatewayErrorKind::NotASocket(_))));
-        let link = dir.path().join("link");
-        let real = dir.path().join("real.sock");
-        let _listener = tokio::net::UnixListener::bind(&real).unwrap();
-        std::os::unix::fs::symlink(&real, &link).unwrap();
-        assert!(matches!(open_socket(&link).await, Err(GatewayErrorKind::NotASocket("it is a link"))));
-        let far = deep.join("gateway.sock");
-        std::fs::rename(&real, &far).unwrap();
-        open_socket(&far).await.unwrap();
-        let none = open_socket(&deep.join("none")).await.unwrap_err();
-        assert!(matches!(none, GatewayErrorKind::Io(error) if error.kind() == io::ErrorKind::NotFound));
     }
 }

@@ -22,7 +22,8 @@ pub(super) struct Delta<'a> {
 }
 
 /// Matches `{"ts":N,"event":"assistant_text_stream","runId":"…","evtType":"text_delta","delta":"…","content":""}` and
-/// the same with a space after each colon and comma, as the earlier tool wrote it.
+/// the same with a space after each colon and comma, as the earlier tool wrote it; without spaces, a short `src` may
+/// follow, which `capture` adds.
 ///
 /// `likely` is the run id that most likely stands there: comparing is faster than looking.
 pub(super) fn parse<'a>(bytes: &'a [u8], likely: &[u8]) -> Option<Delta<'a>> {
@@ -47,8 +48,17 @@ pub(super) fn parse<'a>(bytes: &'a [u8], likely: &[u8]) -> Option<Delta<'a>> {
     let rest = rest.strip_prefix(b",\"evtType\":\"")?;
     let rest = kind(thinking, rest)?.strip_prefix(b",\"delta\":\"")?;
     let (text, rest) = string(rest)?;
-    let rest = rest.strip_prefix(b",\"content\":\"\"}")?;
+    let rest = source(rest.strip_prefix(b",\"content\":\"\"")?)?;
     Some(Delta { ts, thinking, run_id, text, length: bytes.len() - rest.len() })
+}
+
+/// The end of the object, after where `capture` has the line from, if it does say.
+fn source(bytes: &[u8]) -> Option<&[u8]> {
+    if let Some(rest) = bytes.strip_prefix(b"}") {
+        return Some(rest);
+    }
+    let (_, rest) = plain(bytes.strip_prefix(b",\"src\":\"")?, b"")?;
+    rest.strip_prefix(b"}")
 }
 
 /// Milliseconds of 13 digits: any other length is left to `scan`.
@@ -148,6 +158,8 @@ mod tests {
         assert_eq!((delta.ts, delta.thinking, delta.run_id), (1_795_353_008_729, false, &b"67c88f9b"[..]));
         assert_eq!(delta.text, b"Mock \\n");
         assert_eq!(delta.length, LINE.len());
+        let sourced = LINE.replace("\"}", "\",\"src\":\"box:raw:1f-00c0ffee:4711\"}");
+        assert_eq!(parse(sourced.as_bytes(), b"67c88f9b").map(|delta| delta.length), Some(sourced.len()));
         let spaced = LINE.replace("\":", "\": ").replace(",\"", ", \"");
         assert_eq!(parse(spaced.as_bytes(), b"67c88f9b").map(|delta| delta.length), Some(spaced.len()));
     }
@@ -172,9 +184,14 @@ mod tests {
 
     #[test]
     fn agrees_with_the_scanner_wherever_one_byte_differs() {
-        for at in 0..LINE.len() {
+        agrees(LINE);
+        agrees(&LINE.replace("\"}", "\",\"src\":\"box:raw:1f:4711\"}"));
+    }
+
+    fn agrees(line: &str) {
+        for at in 0..line.len() {
             for byte in [0_u8, b'"', b'\\', b'{', b'}', b'\n', b' ', b'9', 0x80, 0xff] {
-                let mut bytes = LINE.as_bytes().to_vec();
+                let mut bytes = line.as_bytes().to_vec();
                 bytes[at] = byte;
                 let Some(delta) = parse(&bytes, b"67c88f9b") else { continue };
                 let Scan::Whole(entry) = scan(&bytes) else { panic!("only the matcher reads {at} {byte}") };

@@ -22,6 +22,7 @@ mod parts;
 mod read;
 mod record;
 mod scan;
+mod source;
 mod writer;
 
 #[cfg(test)]
@@ -35,4 +36,5 @@ pub use list::{FileState, LogFile, Mark, changed, list};
 pub use load::Loader;
 pub use read::{FileChange, Identity, ReadPass, ReadStats, Reject, RejectReason, Sink, read};
 pub use record::{Extents, TurnRecord};
+pub use source::sources;
 pub use writer::LogWriter;

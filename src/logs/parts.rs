@@ -92,12 +92,15 @@ impl Parts {
                 };
                 self.push(Role::Assistant, kind, text(Key::Task), Standing::Firm);
             }
+            EventKind::Approval => self.firm(Role::Tool, PartKind::Message, text(Key::Text)),
+            EventKind::Incident => self.firm(Role::System, PartKind::Message, text(Key::Text)),
             EventKind::SessionChanged => {}
         }
         if entry.odd {
             let role = match kind {
                 EventKind::UserMessage | EventKind::Request => Role::User,
-                EventKind::ToolResult => Role::Tool,
+                EventKind::ToolResult | EventKind::Approval => Role::Tool,
+                EventKind::Incident => Role::System,
                 _ => Role::Assistant,
             };
             self.firm(role, PartKind::Text, json::unescaped(entry.bytes));

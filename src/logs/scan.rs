@@ -37,9 +37,10 @@ pub(super) enum Key {
     Label,
     Task,
     Messages,
+    Src,
 }
 
-const KEYS: usize = Key::Messages as usize + 1;
+const KEYS: usize = Key::Src as usize + 1;
 
 impl Key {
     /// The key that a name is.
@@ -68,6 +69,7 @@ impl Key {
             b"label" => Self::Label,
             b"task" => Self::Task,
             b"messages" => Self::Messages,
+            b"src" => Self::Src,
             _ => return None,
         })
     }

@@ -33,6 +33,8 @@ struct Current {
     file: File,
     path: PathBuf,
     began: Duration,
+    /// Bytes that were written whole.
+    length: u64,
     empty: bool,
 }
 
@@ -61,9 +63,23 @@ impl LogWriter {
         let Some(current) = &mut self.current else { return Ok(self.dir.clone()) };
         // The line break before the comma was written with the event before.
         let line = line.get(if current.empty { 3 } else { 1 }..).unwrap_or_default();
-        current.file.write_all(line).map_err(|error| LogsError::io(&current.path, error))?;
+        if let Err(error) = current.file.write_all(line) {
+            let error = LogsError::io(&current.path, error);
+            // What was written of it, as on a full disk, goes again; where even that fails, the rest of the file would be
+            // lost behind it.
+            if current.file.set_len(current.length).is_err() {
+                self.current = None;
+            }
+            return Err(error);
+        }
+        current.length += line.len() as u64;
         current.empty = false;
         Ok(current.path.clone())
+    }
+
+    /// Whether a file is open that events are appended to.
+    pub fn is_open(&self) -> bool {
+        self.current.is_some()
     }
 
     /// Makes sure that what was appended survives a power cut.
@@ -101,8 +117,18 @@ impl LogWriter {
             });
             match OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path) {
                 Ok(mut file) => {
-                    file.write_all(b"[\n").map_err(|error| LogsError::io(&path, error))?;
-                    return Ok(Current { file, path, began: self.clock.monotonic(), empty: true });
+                    // Held as long as the file is written to, so that nobody mends it meanwhile. Where locks are not to be
+                    // had, it is written all the same.
+                    if let Err(error) = file.try_lock() {
+                        tracing::debug!(%error, "a log file cannot be locked");
+                    }
+                    if let Err(error) = file.write_all(b"[\n") {
+                        let error = LogsError::io(&path, error);
+                        std::fs::remove_file(&path).unwrap_or_default();
+                        return Err(error);
+                    }
+                    let began = self.clock.monotonic();
+                    return Ok(Current { file, path, began, length: 2, empty: true });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(LogsError::io(&path, error)),

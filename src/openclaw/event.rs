@@ -27,6 +27,13 @@ pub const TOOL_RESULT: &str = "tool_result";
 pub const SUBAGENT_SPAWNED: &str = "subagent_spawned";
 /// A session's status: `{status}`. Source: `sessions.changed`.
 pub const SESSION_CHANGED: &str = "session_changed";
+/// OpenClaw asks whether a tool call may go on, or is told so: `{approvalId, state, text, tool?, toolCallId?, decision?}`;
+/// `state` is `requested` or `resolved`. Source: `exec.approval.*` and `plugin.approval.*`, which go to connections with
+/// `operator.approvals`.
+pub const APPROVAL: &str = "approval";
+/// What Sentrix itself saw beside the agents' turns, such as a raw stream that was cut: `{kind, text}`. Written by
+/// `capture` only; a raw stream that holds one is told as an incident itself.
+pub const INCIDENT: &str = "sentrix_incident";
 /// A run's first event in files of the earlier tool: `{messages: [..]}`.
 pub const REQUEST: &str = "request";
 
@@ -55,6 +62,10 @@ pub enum EventKind {
     SubagentSpawned,
     /// [`SESSION_CHANGED`]
     SessionChanged,
+    /// [`APPROVAL`]
+    Approval,
+    /// [`INCIDENT`]
+    Incident,
     /// [`REQUEST`]
     Request,
 }
@@ -71,6 +82,8 @@ impl EventKind {
             TOOL_RESULT => Self::ToolResult,
             SUBAGENT_SPAWNED => Self::SubagentSpawned,
             SESSION_CHANGED => Self::SessionChanged,
+            APPROVAL => Self::Approval,
+            INCIDENT => Self::Incident,
             REQUEST => Self::Request,
             _ => return None,
         })

@@ -6,6 +6,8 @@
 //!
 //! `logs`, `gateway` and `capture` call it. Start at [`event`].
 
+pub mod config;
 pub mod event;
 pub mod gateway;
 pub mod session;
+pub mod transcript;

@@ -15,16 +15,26 @@
 mod container;
 mod engine;
 mod error;
+pub mod evidence;
+mod exec;
+mod image;
 mod layout;
 mod name;
 mod ready;
 mod relax;
+pub mod selftest;
 mod socket;
 mod spec;
+mod talk;
 
 pub use container::{Found, GRACE, Reaped, State, Status};
 pub use engine::{Attempt, Diagnosis, Engine, EngineHints, Facts, Limits, Outcome};
 pub use error::{Death, SandboxError, SandboxErrorKind};
+pub use exec::{Exec, ExecOutput, Process, Stats};
+pub use image::{
+    BakedChannel, BuildEvent, BuildOptions, DEFAULT_BASE, DEFAULT_IMAGE, DEFAULT_OPENCLAW, ImageFacts, ImageState,
+    Wanted, folder_hash,
+};
 pub use layout::{Layout, Owner, Record};
 pub use name::{Label, SandboxName};
 pub use ready::{READY, Stage};

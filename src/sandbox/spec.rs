@@ -338,11 +338,9 @@ impl ContainerSpec {
             tmpfs: Some(self.tmpfs(owner)),
             network_mode: Some(network),
             readonly_rootfs: Some(!self.off(Guard::ReadOnlyRoot) && !self.relaxed.has(Relax::ReadOnly)),
-            cap_drop: Some(vec![String::from("ALL")]),
+            cap_drop: (!self.off(Guard::Capabilities)).then(|| vec![String::from("ALL")]),
             cap_add: self.off(Guard::Capabilities).then(|| {
-                ["SYS_ADMIN", "SYS_PTRACE", "NET_RAW", "MKNOD", "SYS_MODULE", "SETUID", "SETGID", "DAC_OVERRIDE"]
-                    .map(String::from)
-                    .to_vec()
+                vec![String::from("ALL")]
             }),
             security_opt: Some(self.security()),
             privileged: Some(self.off(Guard::Kernel)),
@@ -352,6 +350,7 @@ impl ContainerSpec {
             nano_cpus: Some(i64::from(self.milli_cpus) * 1_000_000),
             ulimits: Some(self.ulimits()),
             init: Some(true),
+            pid_mode: self.off(Guard::Kernel).then(|| String::from("host")),
             ipc_mode: Some(String::from("private")),
             shm_size: Some(64 << 20),
             runtime: self.runtime.clone(),
@@ -374,6 +373,8 @@ impl ContainerSpec {
         ContainerCreateBody {
             image: Some(self.image.clone()),
             user: Some(user),
+            // Always the same: OpenClaw takes the state folder over from a killed predecessor at once only if that ran on
+            // a machine of this name; else it refuses to start for five minutes. Source: 2026.9.6, gateway owner lease.
             hostname: Some(String::from("sandbox")),
             env: Some(env.into_iter().map(|(key, value)| format!("{key}={value}")).collect()),
             labels: Some(self.labels(layout)),

@@ -12,6 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("redact", &[]),
     ("mark", &["text"]),
     ("supervise", &[]),
+    ("socket", &[]),
     ("case", &["id"]),
     ("detect", &["case", "redact", "text"]),
     ("graph", &["mark", "text"]),
@@ -19,7 +20,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("prompt", &["graph", "text"]),
     ("model", &["clock", "redact", "text"]),
     ("openclaw", &[]),
-    ("gateway", &["clock", "openclaw", "supervise", "text"]),
+    ("gateway", &["clock", "openclaw", "socket", "supervise", "text"]),
+    ("transcripts", &["clock", "openclaw"]),
     ("logs", &["case", "clock", "id", "openclaw"]),
     ("door", &["clock", "mark", "supervise", "text"]),
     ("store", &["case", "clock", "door", "engine", "graph", "id", "logs", "model", "text"]),
@@ -29,7 +31,8 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["case", "clock", "detect", "engine", "id", "logs", "model", "prompt", "redact", "store", "text"],
     ),
     ("police", &["case", "clock", "detect", "engine", "id", "logs", "model", "store", "text", "workflow"]),
-    ("sandbox", &["clock", "text"]),
+    ("sandbox", &["clock", "socket", "text"]),
+    ("capture", &["clock", "gateway", "logs", "openclaw", "supervise", "text"]),
     ("config", &["mark", "model", "text"]),
     (
         "cli",
@@ -40,15 +43,18 @@ const ROOMS: &[(&str, &[&str])] = &[
             "detect",
             "door",
             "engine",
+            "gateway",
             "graph",
             "id",
             "logs",
             "model",
+            "openclaw",
             "patrol",
             "police",
             "store",
             "supervise",
             "text",
+            "transcripts",
             "workflow",
         ],
     ),
@@ -56,7 +62,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// Crates that only some rooms may name, so that a room cannot do what it must not know.
 const CRATES: &[(&str, &[&str])] = &[
-    ("rusqlite", &["store"]),
+    ("rusqlite", &["store", "transcripts"]),
     ("bollard", &["sandbox"]),
     ("reqwest", &["model"]),
     ("tokio_tungstenite", &["gateway"]),
@@ -66,12 +72,13 @@ const CRATES: &[(&str, &[&str])] = &[
     ("crossterm", &["cli"]),
     ("indicatif", &["cli"]),
     ("inquire", &["cli"]),
+    ("unicode_width", &["cli"]),
     ("minijinja", &["graph", "prompt"]),
     ("regex", &["detect", "prompt"]),
 ];
 
 /// Rooms that never wait: no async in them.
-const SYNC: &[&str] = &["case", "detect", "graph", "prompt", "logs"];
+const SYNC: &[&str] = &["case", "detect", "graph", "prompt", "logs", "transcripts"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

@@ -18,6 +18,7 @@
 //! - `outage`: the real binary while a model's provider fails in every way there is, and after.
 //! - `patrol`: the real binary on log directories, without a model.
 //! - `providers`: each provider's own requests and its own ways to say no.
+//! - `run`: `sentrix run` from the outside, with everything real but the model.
 //! - `sandbox`: the sandbox at a real engine with the real OpenClaw.
 //! - `setup`: the wizard in a real pseudo-terminal: its paths and its screens.
 //! - `spending`: budgets, ledger, fallbacks, circuit breaker, kept answers and placeholders, all around a model.
@@ -62,6 +63,7 @@ mod providers;
 mod pty;
 #[path = "../support/random_graph.rs"]
 mod random_graph;
+mod run;
 mod sandbox;
 mod setup;
 mod spending;

@@ -1,9 +1,10 @@
 //! The sandbox at a real engine with the real OpenClaw. `tests/run` builds the image and names it in
 //! `SENTRIX_TEST_IMAGE`; without an engine these tests say that they were skipped, and fail where `CI` is set.
 
+mod escapes;
 mod life;
+mod stand_in;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use sentrix::clock;
@@ -70,6 +71,30 @@ impl Box_ {
         self.layout.write_config(&config, &self.owner).unwrap();
     }
 
+    /// A key for OpenClaw.
+    pub(crate) fn secret(&self, name: &str, value: &str) {
+        let secret = secrecy::SecretString::from(value.to_owned());
+        self.layout.write_secrets(&[(name.to_owned(), secret)].into(), &self.owner).unwrap();
+    }
+
+    /// The links of the self-test, where no program of it ran before.
+    pub(crate) fn links(&self) {
+        let folder = self.layout.home_dir().join("workspace");
+        std::os::unix::fs::symlink("/etc/passwd", folder.join(".sentrix-selftest-link")).unwrap();
+        std::os::unix::fs::symlink("/run/sentrix/secrets", folder.join(".sentrix-selftest-secrets")).unwrap();
+    }
+
+    /// Waits for the relays of a container without OpenClaw.
+    pub(crate) async fn relays(&self) {
+        for _ in 0..200 {
+            if self.layout.gateway_socket().exists() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no relays: {:?}", self.engine.last_lines(&self.name, 10).await);
+    }
+
     pub(crate) async fn up(&self, spec: &ContainerSpec) {
         self.engine.create(spec, &self.layout).await.unwrap();
         self.engine.start(&self.name).await.unwrap();
@@ -88,9 +113,4 @@ impl Drop for Box_ {
         drop(std::process::Command::new("docker").args(["rm", "-f", "-v", &id]).output());
         drop(std::process::Command::new("docker").args(["network", "rm", &id]).output());
     }
-}
-
-/// The folder of this repository.
-pub(crate) fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }

@@ -1,0 +1,1 @@
+//! The collector with a clock of its own, and whole captures.

@@ -16,8 +16,8 @@ use super::world::{self, store_failure};
 use crate::config::{Paths, sandboxes};
 use crate::door::edit::{self, NewRule};
 use crate::door::{
-    Decision, Destination, DoorError, DoorErrorKind, HOST_ALIAS, NameFault, Pattern, Policy, Reason, Rule, Rules,
-    Target, file, render,
+    Decision, Destination, DoorError, DoorErrorKind, HOST_ALIAS, NameFault, Pattern, Policy, Reason, Rule,
+    Rules, Target, file, render,
 };
 use crate::store::egress::{DestinationRow, EgressStore};
 use crate::store::export;
@@ -42,8 +42,10 @@ pub enum EgressCommand {
         format: Format,
     },
     /// Allow a destination; holds at once where `sentrix run` is at work
-    #[command(after_help = "Allow as little as will do. `*.example.com` allows all names below example.com: whoever can \
-        make names there can carry data out in them. What is allowed can receive anything that the agents know.")]
+    #[command(
+        after_help = "Allow as little as will do. `*.example.com` allows all names below example.com: whoever can \
+        make names there can carry data out in them. What is allowed can receive anything that the agents know."
+    )]
     Allow {
         /// Host name, with a port unless it is 443; `*.example.com` for all names below a domain
         #[arg(value_name = "HOST[:PORT]")]
@@ -163,7 +165,9 @@ fn destination(text: &str) -> Result<(Pattern, Option<u16>), Failure> {
     };
     let hosts = Pattern::parse(host).map_err(|why| {
         let help = match why {
-            NameFault::IpLiteral => ". Addresses are never allowed; give the machine a name, for example in /etc/hosts",
+            NameFault::IpLiteral => {
+                ". Addresses are never allowed; give the machine a name, for example in /etc/hosts"
+            }
             _ => "",
         };
         wrong(format!("{why}{help}"))
@@ -202,7 +206,8 @@ async fn change(global: &Global, of: &Of, rule: &NewRule, allows: bool, format: 
     let held = lock(&paths)?;
     let before = file::text(&path).map_err(rules_failure)?;
     let parse = |text: &str| {
-        let kind = |faults| DoorError { what: path.display().to_string(), kind: DoorErrorKind::Rules(faults) };
+        let kind =
+            |faults| DoorError { what: path.display().to_string(), kind: DoorErrorKind::Rules(faults) };
         file::parse("egress.toml", text).map_err(|faults| rules_failure(kind(faults)))
     };
     parse(&before)?;
@@ -228,7 +233,8 @@ async fn change(global: &Global, of: &Of, rule: &NewRule, allows: bool, format: 
         return Ok(if still_denied.is_some() { failure::BAD_ANSWER } else { failure::DONE });
     }
     let word = if allows { "allowed" } else { "denied" };
-    let until = rule.until.map(|until| format!(" until {}", moment(until.as_millisecond()))).unwrap_or_default();
+    let until =
+        rule.until.map(|until| format!(" until {}", moment(until.as_millisecond()))).unwrap_or_default();
     printer::data(format_args!("{} {word}{until}: written to {}.", bold(&subject), path.display()))?;
     if let Pattern::Below(domain) = &rule.hosts
         && allows
@@ -280,7 +286,9 @@ impl State {
         let of = |key: &str| probe.get(key).and_then(Value::as_str).map(text::plain).unwrap_or_default();
         match (self, of("found").as_str()) {
             (Self::Stored, _) => "Stored; it holds from the next start of the sandbox.".into(),
-            (Self::Applied, "reached") => format!("Applied: a probe went through the door and reached {}.", of("target")),
+            (Self::Applied, "reached") => {
+                format!("Applied: a probe went through the door and reached {}.", of("target"))
+            }
             (Self::Applied, "unreachable") => format!(
                 "Applied: the door lets it through, but {} does not answer ({} {}).",
                 of("target"),
@@ -288,7 +296,9 @@ impl State {
                 of("detail")
             ),
             (Self::Applied, _) => format!("Applied: a probe of {} was refused.", of("target")),
-            (Self::Unproved, "") => format!("Stored; the running sandbox could not be asked: {}", of("error")),
+            (Self::Unproved, "") => {
+                format!("Stored; the running sandbox could not be asked: {}", of("error"))
+            }
             (Self::Unproved, _) if allows => format!(
                 "Stored, but a probe was still refused: {} {}. See `sentrix egress list`.",
                 of("reason"),
@@ -336,7 +346,8 @@ fn list(global: &Global, of: &Of, denied_only: bool, format: Format) -> Outcome 
     let rules = file::read(&paths.egress_rules()).map_err(rules_failure)?;
     let store = paths.egress().exists().then(|| EgressStore::open(&paths.egress(), &of.name)).transpose();
     let store = store.map_err(store_failure)?;
-    let rows = store.as_ref().map(EgressStore::destinations).transpose().map_err(store_failure)?.unwrap_or_default();
+    let rows =
+        store.as_ref().map(EgressStore::destinations).transpose().map_err(store_failure)?.unwrap_or_default();
     let lost = store.as_ref().map(EgressStore::lost).transpose().map_err(store_failure)?.unwrap_or_default();
     let now = clock::system().now();
     let lines: Vec<Line<'_>> = rows.iter().map(|row| judge(row, &rules, now)).collect();
@@ -350,8 +361,10 @@ fn list(global: &Global, of: &Of, denied_only: bool, format: Format) -> Outcome 
         let all: Vec<_> = (rules.allow.iter().map(|own| rule("allow", own)))
             .chain(rules.deny.iter().map(|own| rule("deny", own)))
             .collect();
-        printer::json(&json!({ "version": 1, "sandbox": of.name, "destinations": destinations, "rules": all,
-            "lost_events": lost, "file": paths.egress_rules().display().to_string() }))?;
+        printer::json(
+            &json!({ "version": 1, "sandbox": of.name, "destinations": destinations, "rules": all,
+            "lost_events": lost, "file": paths.egress_rules().display().to_string() }),
+        )?;
         return Ok(failure::DONE);
     }
     if lines.is_empty() {
@@ -386,7 +399,11 @@ fn judge<'r>(row: &'r DestinationRow, rules: &Rules, now: Timestamp) -> Line<'r>
         Some(Decision::Denied(_)) | None => None,
         // What the configuration needs is known from the attempts alone.
         Some(Decision::NotAllowed) if row.last_verdict == "allowed" => {
-            Some(if row.last_detail.starts_with("configuration") { row.last_detail.clone() } else { "configuration".into() })
+            Some(if row.last_detail.starts_with("configuration") {
+                row.last_detail.clone()
+            } else {
+                "configuration".into()
+            })
         }
         Some(Decision::NotAllowed) => None,
     };
@@ -441,7 +458,8 @@ fn print_rules(rules: &Rules, now: Timestamp, paths: &Paths) -> Result<(), Failu
     }
     printer::data(bold(format!("\nRules in {}", paths.egress_rules().display())))?;
     let mut table = Page::new(&["RULE", "DESTINATION", "UNTIL", "WHY"]);
-    let both = rules.allow.iter().map(|rule| ("allow", rule)).chain(rules.deny.iter().map(|rule| ("deny", rule)));
+    let both =
+        rules.allow.iter().map(|rule| ("allow", rule)).chain(rules.deny.iter().map(|rule| ("deny", rule)));
     for (kind, rule) in both {
         let until = match rule.until {
             Some(until) if until <= now => "over".into(),
@@ -463,7 +481,9 @@ mod tests {
         let read = |text| destination(text).map(|(hosts, port)| (hosts.to_string(), port));
         assert_eq!(read("API.example.com").unwrap(), ("api.example.com".into(), None));
         assert_eq!(read("*.example.com:8443").unwrap(), ("*.example.com".into(), Some(8_443)));
-        for text in ["https://a.example", "a.example/x", "10.0.0.1", "[::1]:443", "::1", "a.example:0", "*.com", ""] {
+        for text in
+            ["https://a.example", "a.example/x", "10.0.0.1", "[::1]:443", "::1", "a.example:0", "*.com", ""]
+        {
             assert!(matches!(read(text), Err(Failure::Usage(_))), "{text}");
         }
     }

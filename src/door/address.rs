@@ -43,7 +43,7 @@ impl Special {
 }
 
 /// Addresses at which clouds hand out credentials and settings, whatever range they are in.
-/// Source: the documentation of AWS, GCP and Azure (169.254.169.254, fd00:ec2::254), Azure's wire server, Alibaba, Oracle.
+/// Source: the documentation of AWS, GCP and Azure (169.254.169.254, `fd00:ec2::254`), Azure's wire server, Alibaba, Oracle.
 const METADATA_V4: [Ipv4Addr; 4] = [
     Ipv4Addr::new(169, 254, 169, 254),
     Ipv4Addr::new(168, 63, 129, 16),
@@ -90,7 +90,7 @@ fn special_v6(address: Ipv6Addr) -> Option<Special> {
         [0, 0, 0, 0, ..] => Special::Embedded,
         // NAT64, the well-known and the local prefix; Teredo; 6to4.
         [0x0064, 0xff9b, ..] | [0x2001, 0, ..] | [0x2002, ..] => Special::Embedded,
-        [0x2001, 0x0db8, ..] | [0x2001, 0..=0x01ff, ..] | [0x3fff, 0..=0x0fff, ..] => Special::Reserved,
+        [0x2001, 0x0db8 | 0..=0x01ff, ..] | [0x3fff, 0..=0x0fff, ..] => Special::Reserved,
         [0xfc00..=0xfdff, ..] => Special::Private,
         [0xfe80..=0xfebf, ..] => Special::LinkLocal,
         [0xfec0..=0xfeff, ..] => Special::Private,

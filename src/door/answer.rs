@@ -65,7 +65,9 @@ impl Refusal {
         let target = self.target.as_ref();
         // Only where a rule could change it, and a person decides whether it does.
         let rule = target.filter(|_| self.reason.is_about_rules()).map(edit::command);
-        let message = if self.is_failure() { self.reason.text().to_owned() } else {
+        let message = if self.is_failure() {
+            self.reason.text().to_owned()
+        } else {
             format!("{}. {DECISION}", self.reason.text())
         };
         let body = json!({

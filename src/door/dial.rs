@@ -9,10 +9,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address;
 use super::answer::Refusal;
-use super::door::Inner;
 use super::event::Reason;
 use super::live::Counted;
 use super::name::{NameFault, Target};
+use super::open::Inner;
 use super::record::Attempt;
 use super::rule::Decision;
 
@@ -64,17 +64,17 @@ impl Inner {
             }
         };
         attempt.reserve(self.limits.record_time).await.map_err(|why| Refusal::new(why, ""))?;
+        attempt.allow(&by);
         let connect = async {
             if target.host.is_alias() {
-                attempt.allow(&by);
                 let connected = timeout(self.limits.connect_time, self.outside.connect_host(target.port));
                 attempt.reach(IpAddr::V4(Ipv4Addr::LOCALHOST));
-                return connected.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(
-                    |error| Refusal::new(Reason::Unreachable, format!("on this machine: {error}")),
-                );
+                return connected
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                    .map_err(|error| Refusal::new(Reason::Unreachable, format!("on this machine: {error}")));
             }
             let addresses = self.addresses(target, private).await?;
-            attempt.allow(&by);
             self.first_of(attempt, target.port, &addresses, &live.is_private).await
         };
         let stream = tokio::select! {
@@ -138,7 +138,9 @@ impl Inner {
             match timeout_at(Instant::now() + share, connected).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 // Ours, and not the system's.
-                Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() => {
+                Ok(Err(error))
+                    if error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() =>
+                {
                     return Err(Refusal::new(Reason::PrivateAddress, format!("{own}: {error}")));
                 }
                 Ok(Err(error)) => last = error,

@@ -73,12 +73,7 @@ fn with(mut text: String, kind: &str, rule: &NewRule, now: Timestamp) -> String 
 }
 
 /// The text without the blocks of a kind about these hosts and this port; about all their ports where none is given.
-fn without(
-    text: &str,
-    kind: &str,
-    hosts: &Pattern,
-    port: Option<u16>,
-) -> Result<String, String> {
+fn without(text: &str, kind: &str, hosts: &Pattern, port: Option<u16>) -> Result<String, String> {
     let Ok(document) = DeTable::parse(text) else { return Ok(text.to_owned()) };
     let Some(items) = document.get_ref().get(kind).and_then(|list| list.get_ref().as_array()) else {
         return Ok(text.to_owned());
@@ -173,7 +168,10 @@ mod tests {
         assert_eq!(rules.allow[2].why, "say \"why\"");
         let text = deny(&text, &rule("docs.example", None), now()).unwrap();
         assert!(!text.contains("# keep"), "{text}");
-        assert!(text.starts_with("# my rules\n\n\n# about the next\n[[allow]]\nhost = \"a.example\"\n# end\n"), "{text}");
+        assert!(
+            text.starts_with("# my rules\n\n\n# about the next\n[[allow]]\nhost = \"a.example\"\n# end\n"),
+            "{text}"
+        );
         let rules = file::parse("egress.toml", &text).unwrap();
         assert_eq!((rules.allow.len(), rules.deny.len()), (2, 1));
         let back = allow(&text, &rule("docs.example", Some(443)), now()).unwrap();
@@ -184,7 +182,10 @@ mod tests {
     #[test]
     fn the_same_again_changes_nothing_but_the_moment() {
         let once = allow("", &rule("a.example", Some(443)), now()).unwrap();
-        assert_eq!(allow(&once, &rule("a.example", Some(443)), now()).unwrap().matches("[[allow]]").count(), 1);
+        assert_eq!(
+            allow(&once, &rule("a.example", Some(443)), now()).unwrap().matches("[[allow]]").count(),
+            1
+        );
         let other = allow(&once, &rule("a.example", Some(80)), now()).unwrap();
         assert_eq!(other.matches("[[allow]]").count(), 2);
     }

@@ -224,11 +224,7 @@ impl Walk {
                     _ if text.contains('*') => "write \"*.example.com\": a star stands only at the beginning",
                     _ => "write a host name as \"api.example.com\"",
                 };
-                self.fault(
-                    value.span(),
-                    format!("`{}` would never match: {why}", plain(&text)),
-                    help,
-                );
+                self.fault(value.span(), format!("`{}` would never match: {why}", plain(&text)), help);
                 None
             }
         }
@@ -268,7 +264,11 @@ impl Walk {
         };
         let moment = text.and_then(|text| text.parse().ok());
         if moment.is_none() {
-            self.fault(value.span(), "this is no moment", "write it with its time zone: 2026-12-01T00:00:00Z");
+            self.fault(
+                value.span(),
+                "this is no moment",
+                "write it with its time zone: 2026-12-01T00:00:00Z",
+            );
         }
         moment
     }

@@ -23,23 +23,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::answer::{Body, Refusal};
-use super::door::Inner;
 use super::event::Reason;
 use super::live::{Counted, Live};
 use super::name::Target;
+use super::open::Inner;
 use super::record::Attempt;
 use crate::supervise::TaskKind;
 
 /// Headers that are about one hop. Source: RFC 9110, 7.6.1, and what clients send to proxies.
-const ONE_HOP: [HeaderName; 7] = [
-    CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+const ONE_HOP: [HeaderName; 7] =
+    [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 const ONE_HOP_WORDS: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
 /// Headers of the door's own that never go out.
 pub(super) const PROBE: &str = "sentrix-probe";
@@ -160,7 +153,8 @@ pub(super) type Sender = SendRequest<Incoming>;
 /// Begins HTTP on a connection to the outside.
 pub(super) async fn begin(door: &Arc<Inner>, upstream: Counted<TcpStream>) -> Result<Sender, Refusal> {
     let live = Arc::clone(&upstream.live);
-    let begun = http1::Builder::new().max_buf_size(door.limits.header_bytes).handshake(TokioIo::new(upstream));
+    let begun =
+        http1::Builder::new().max_buf_size(door.limits.header_bytes).handshake(TokioIo::new(upstream));
     let (sender, connection) =
         begun.await.map_err(|error| Refusal::new(Reason::UpstreamBroken, error.to_string()))?;
     door.shutdown.spawn("door upstream", TaskKind::Optional, async move {

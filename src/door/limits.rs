@@ -5,7 +5,8 @@ use std::time::Duration;
 /// The door's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once; more are told so and closed.
+    /// Connections at once; more are told so and closed. Each takes up to two of the process's open files, of which there are
+    /// often 1,024.
     pub connections: usize,
     /// New connections a second, in the long run.
     pub new_per_second: u32,
@@ -36,9 +37,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 1_024,
+            connections: 256,
             new_per_second: 100,
-            burst: 1_000,
+            burst: 400,
             header_bytes: 32 << 10,
             header_time: Duration::from_secs(15),
             hello_time: Duration::from_secs(10),

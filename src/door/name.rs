@@ -67,8 +67,7 @@ impl Host {
         if !text.bytes().all(is_known) {
             return Err(NameFault::BadCharacter);
         }
-        let bad =
-            |label: &str| label.is_empty() || label.len() > LONGEST_LABEL || is_edged_by_hyphen(label);
+        let bad = |label: &str| label.is_empty() || label.len() > LONGEST_LABEL || is_edged_by_hyphen(label);
         if text.split('.').any(bad) {
             return Err(NameFault::BadLabel);
         }

@@ -75,3 +75,20 @@ impl Outside for System {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_of_this_machine_is_not_what_a_rule_means() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let system = System::default();
+        let error = system.connect(address).await.unwrap_err();
+        assert!(error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none(), "{error}");
+        assert!(system.connect_host(address.port()).await.is_ok());
+        let found = system.resolve(&Host::parse("localhost").unwrap()).await.unwrap();
+        assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty(), "{found:?}");
+    }
+}

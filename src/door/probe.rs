@@ -8,12 +8,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::answer::REASON;
-use super::door::Door;
 use super::fault::{DoorError, DoorErrorKind};
 use super::forward::PROBE;
 use super::hello;
 use super::listener::Io;
 use super::name::Target;
+use super::open::Door;
 use crate::text::{bounded, plain};
 
 /// Time for the first byte of the destination.
@@ -78,7 +78,8 @@ impl Door {
                 return Ok(done(Found::Denied, refusal.reason.word(), &refusal.detail));
             }
         };
-        let failed = |error| DoorError { what: format!("probe of {target}"), kind: DoorErrorKind::Probe(error) };
+        let failed =
+            |error| DoorError { what: format!("probe of {target}"), kind: DoorErrorKind::Probe(error) };
         let limits = &self.inner.limits;
         let time = limits.resolve_time + limits.connect_time + limits.record_time + GRACE;
         let open = async {

@@ -64,6 +64,7 @@ pub(super) struct Counts {
     pub(super) denied: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) lost: AtomicU64,
+    pub(super) told: AtomicU64,
     pub(super) recorded: AtomicU64,
     pub(super) by_reason: Mutex<BTreeMap<&'static str, u64>>,
     pub(super) fault: Mutex<Option<String>>,
@@ -224,6 +225,10 @@ impl Drop for Attempt {
                 self.verdict = Verdict::Denied;
             }
         }
+        // Whatever of it is still open has nobody any more.
+        if let Some(live) = &self.live {
+            live.end.cancel();
+        }
         let counts = &self.recorder.counts;
         let counter = match (self.verdict, self.reason) {
             (Verdict::Denied, _) => &counts.denied,
@@ -254,9 +259,14 @@ impl Drop for Attempt {
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
         match self.place.take() {
-            Some(place) => drop(place.send(event)),
+            Some(place) => {
+                drop(place.send(event));
+                counts.told.fetch_add(1, Ordering::Relaxed);
+            }
             None => {
-                if self.recorder.queue.try_send(event).is_err() {
+                if self.recorder.queue.try_send(event).is_ok() {
+                    counts.told.fetch_add(1, Ordering::Relaxed);
+                } else {
                     self.recorder.lost.fetch_add(1, Ordering::Relaxed);
                     if self.recorder.counts.lost.fetch_add(1, Ordering::Relaxed) == 0 {
                         tracing::warn!("more denied attempts than can be recorded; the rest is counted");

@@ -15,12 +15,12 @@ use tokio::net::TcpStream;
 
 use super::answer::{Body, Refusal};
 use super::dial::bad_target;
-use super::door::Inner;
 use super::event::{Method, Reason};
 use super::forward::{self, PROBE, Sent};
 use super::listener::Io;
 use super::live::Counted;
 use super::name::Target;
+use super::open::Inner;
 use super::record::Attempt;
 use super::tunnel;
 
@@ -147,7 +147,11 @@ async fn connect(
     Ok(Response::new(http_body_util::Either::Left(http_body_util::Full::default())))
 }
 
-async fn plain(door: &Arc<Inner>, slot: &Slot, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+async fn plain(
+    door: &Arc<Inner>,
+    slot: &Slot,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     let authority = request.uri().authority().map_or("", |authority| authority.as_str()).to_owned();
     let method = if authority.is_empty() { Method::Unknown } else { Method::Http };
     let mut attempt = door.recorder.attempt(method, &authority, 0);

@@ -22,13 +22,13 @@ use tokio::sync::Mutex;
 use tokio::time::{Duration, timeout};
 
 use super::answer::{Body, Refusal};
-use super::door::Inner;
 use super::event::{Method, Reason};
 use super::forward::{self, Sender, Sent};
 use super::hello::{self, Progress};
 use super::listener::Io;
 use super::live::Counted;
 use super::name::Target;
+use super::open::Inner;
 use super::record::Attempt;
 use super::serve::{After, Slot, leave, take};
 
@@ -79,9 +79,7 @@ fn judge(bytes: &[u8], target: &Target) -> Speech {
                 (false, _) | (_, 0 | LONGEST_METHOD) => {
                     Speech::Refused(Reason::UnknownProtocol, "neither TLS nor HTTP".into())
                 }
-                _ if word == b"PRI" => {
-                    Speech::Refused(Reason::UnknownProtocol, "HTTP/2 without TLS".into())
-                }
+                _ if word == b"PRI" => Speech::Refused(Reason::UnknownProtocol, "HTTP/2 without TLS".into()),
                 (true, length) if length == head.len() => Speech::More,
                 _ => Speech::Http,
             }
@@ -108,7 +106,8 @@ pub(super) async fn run(
     };
     match listened {
         Err(_) => {
-            let detail = if said.is_empty() { "nothing was said" } else { "the first message is not complete" };
+            let detail =
+                if said.is_empty() { "nothing was said" } else { "the first message is not complete" };
             attempt.refuse(Reason::HelloTimeout, detail);
         }
         // The client went without a word: it only looked whether somebody is there.
@@ -286,10 +285,19 @@ mod tests {
         assert_eq!(judge(b"M-SEARCH * HTTP/1.1\r\n", &target()), Speech::Http);
         assert_eq!(judge(b"GE", &target()), Speech::More);
         assert_eq!(reason(&hello::write("evil.example", &[1; 32])), Some(Reason::SniMismatch));
-        assert_eq!(reason(&hello::write("api.example.com.evil.example", &[1; 32])), Some(Reason::SniMismatch));
-        for bytes in
-            [&b"SSH-2.0-x\r\n"[..], b"\x80\x2e\x01", b"\0", b" GET", b"get / ", b"PRI * HTTP/2.0", &[b'A'; 16]]
-        {
+        assert_eq!(
+            reason(&hello::write("api.example.com.evil.example", &[1; 32])),
+            Some(Reason::SniMismatch)
+        );
+        for bytes in [
+            &b"SSH-2.0-x\r\n"[..],
+            b"\x80\x2e\x01",
+            b"\0",
+            b" GET",
+            b"get / ",
+            b"PRI * HTTP/2.0",
+            &[b'A'; 16],
+        ] {
             assert_eq!(reason(bytes), Some(Reason::UnknownProtocol), "{bytes:?}");
         }
     }

@@ -156,8 +156,9 @@ impl EgressStore {
     /// Where the store cannot be read.
     pub fn attempts(&self) -> Result<u64, StoreError> {
         self.file.read("count attempts", |connection| {
-            connection
-                .query_row("SELECT count(*) FROM attempts WHERE sandbox = ?1", [&self.sandbox], |row| count(row, 0))
+            connection.query_row("SELECT count(*) FROM attempts WHERE sandbox = ?1", [&self.sandbox], |row| {
+                count(row, 0)
+            })
         })
     }
 
@@ -319,7 +320,12 @@ mod tests {
         let store = EgressStore::open(&path, "a").unwrap();
         let later = EgressEvent { at_ms: 2_000, ..event("a.example", Verdict::Denied) };
         let probe = EgressEvent { method: Method::Probe, ..event("a.example", Verdict::Allowed) };
-        store.keep(&[event("a.example", Verdict::Allowed), later, probe, event("b.example", Verdict::Denied)], 3).unwrap();
+        store
+            .keep(
+                &[event("a.example", Verdict::Allowed), later, probe, event("b.example", Verdict::Denied)],
+                3,
+            )
+            .unwrap();
         let rows = store.destinations().unwrap();
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].host.as_str(), rows[0].allowed, rows[0].denied), ("a.example", 1, 1));

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use sentrix::clock;
 use sentrix::door::{
-    Destination, Door, DoorAddress, DoorListener, EgressEvent, Fittings, Host, Limits, MemorySink, Outside, Policy,
-    Reason, Sink, Verdict, file,
+    Destination, Door, DoorAddress, DoorListener, EgressEvent, Fittings, Host, Limits, MemorySink, Outside,
+    Policy, Reason, Sink, Verdict, file,
 };
 use sentrix::supervise::Shutdown;
 use tempfile::TempDir;
@@ -20,31 +20,31 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::timeout;
 
 /// A public address that nobody is asked for.
-pub const PUBLIC: &str = "93.184.216.34";
+pub(super) const PUBLIC: &str = "93.184.216.34";
 
 /// The world beyond the door, as a test wants it.
 #[derive(Debug, Default)]
-pub struct Script {
+pub(super) struct Script {
     /// Answers for a name, one a lookup; the last one stays.
     names: Mutex<HashMap<String, Vec<Vec<IpAddr>>>>,
     /// Where an address really leads.
     places: Mutex<HashMap<SocketAddr, SocketAddr>>,
-    pub lookups: AtomicUsize,
-    pub connects: Mutex<Vec<SocketAddr>>,
+    pub(super) lookups: AtomicUsize,
+    pub(super) connects: Mutex<Vec<SocketAddr>>,
 }
 
 impl Script {
-    pub fn name(&self, host: &str, answers: &[&[&str]]) {
+    pub(super) fn name(&self, host: &str, answers: &[&[&str]]) {
         let parse = |one: &&[&str]| one.iter().map(|address| address.parse().unwrap()).collect();
         self.names.lock().unwrap().insert(host.into(), answers.iter().map(parse).collect());
     }
 
-    pub fn place(&self, address: &str, port: u16, real: SocketAddr) {
+    pub(super) fn place(&self, address: &str, port: u16, real: SocketAddr) {
         self.places.lock().unwrap().insert(SocketAddr::new(address.parse().unwrap(), port), real);
     }
 
     /// A name at the public address, whose port leads to a server here.
-    pub fn server(&self, host: &str, port: u16, real: SocketAddr) {
+    pub(super) fn server(&self, host: &str, port: u16, real: SocketAddr) {
         self.name(host, &[&[PUBLIC]]);
         self.place(PUBLIC, port, real);
     }
@@ -54,9 +54,9 @@ impl Outside for Script {
     fn resolve<'a>(&'a self, host: &'a Host) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         self.lookups.fetch_add(1, Ordering::SeqCst);
         let mut names = self.names.lock().unwrap();
-        let answer = names.get_mut(host.as_str()).map(|answers| {
-            if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() }
-        });
+        let answer = names
+            .get_mut(host.as_str())
+            .map(|answers| if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() });
         Box::pin(async move {
             match answer {
                 // A resolver that never answers.
@@ -78,36 +78,42 @@ impl Outside for Script {
     }
 }
 
-pub struct Desk {
-    pub door: Door,
-    pub world: Arc<Script>,
-    pub sink: Arc<MemorySink>,
-    pub folder: TempDir,
+pub(super) struct Desk {
+    pub(super) door: Door,
+    pub(super) world: Arc<Script>,
+    pub(super) sink: Arc<MemorySink>,
+    pub(super) folder: TempDir,
 }
 
 /// Short waits, so that a test does not wait long.
-pub fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     let short = Duration::from_millis(400);
-    Limits { header_time: short, hello_time: short, resolve_time: short, connect_time: short, ..Limits::default() }
+    Limits {
+        header_time: short,
+        hello_time: short,
+        resolve_time: short,
+        connect_time: short,
+        ..Limits::default()
+    }
 }
 
-pub fn policy(rules: &str) -> Policy {
+pub(super) fn policy(rules: &str) -> Policy {
     let needed =
         [Destination { host: "model.example".into(), port: 443, why: "model".into(), private: false }];
     Policy::new(&needed, &file::parse("egress.toml", rules).unwrap()).unwrap()
 }
 
 impl Desk {
-    pub fn new(rules: &str) -> Self {
+    pub(super) fn new(rules: &str) -> Self {
         Self::with(rules, limits())
     }
 
-    pub fn with(rules: &str, limits: Limits) -> Self {
+    pub(super) fn with(rules: &str, limits: Limits) -> Self {
         let sink = Arc::new(MemorySink::default());
         Self::with_sink(rules, limits, Arc::clone(&sink), sink)
     }
 
-    pub fn with_sink(rules: &str, limits: Limits, sink: Arc<MemorySink>, used: Arc<dyn Sink>) -> Self {
+    pub(super) fn with_sink(rules: &str, limits: Limits, sink: Arc<MemorySink>, used: Arc<dyn Sink>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let world = Arc::new(Script::default());
         let fittings = Fittings {
@@ -124,20 +130,20 @@ impl Desk {
         Self { door, world, sink, folder }
     }
 
-    pub async fn client(&self) -> Client {
+    pub(super) async fn client(&self) -> Client {
         let DoorAddress::Unix(path) = self.door.address() else { panic!("a Unix socket") };
         Client(UnixStream::connect(path).await.unwrap())
     }
 
     /// Says a text and gives all that comes back until the end.
-    pub async fn say(&self, text: &str) -> String {
+    pub(super) async fn say(&self, text: &str) -> String {
         let mut client = self.client().await;
         client.write(text.as_bytes()).await;
         client.rest().await
     }
 
     /// A tunnel to a target that is let through.
-    pub async fn tunnel(&self, target: &str) -> Client {
+    pub(super) async fn tunnel(&self, target: &str) -> Client {
         let mut client = self.client().await;
         client.write(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await;
         let head = client.head().await;
@@ -146,7 +152,7 @@ impl Desk {
     }
 
     /// The events, when there are so many.
-    pub async fn events(&self, number: usize) -> Vec<EgressEvent> {
+    pub(super) async fn events(&self, number: usize) -> Vec<EgressEvent> {
         for _ in 0..500 {
             let events = self.sink.events();
             if events.len() >= number {
@@ -158,23 +164,23 @@ impl Desk {
     }
 
     /// The reason of the only event.
-    pub async fn reason(&self) -> (Verdict, Option<Reason>) {
+    pub(super) async fn reason(&self) -> (Verdict, Option<Reason>) {
         let events = self.events(1).await;
         assert_eq!(events.len(), 1, "{events:#?}");
         (events[0].verdict, events[0].reason)
     }
 }
 
-pub struct Client(pub UnixStream);
+pub(super) struct Client(pub(super) UnixStream);
 
 impl Client {
-    pub async fn write(&mut self, bytes: &[u8]) {
+    pub(super) async fn write(&mut self, bytes: &[u8]) {
         // A door that has closed already is what some tests want.
         drop(self.0.write_all(bytes).await);
     }
 
     /// What comes until the end of a header.
-    pub async fn head(&mut self) -> String {
+    pub(super) async fn head(&mut self) -> String {
         let mut held = Vec::new();
         while !held.ends_with(b"\r\n\r\n") {
             let byte = timeout(Duration::from_secs(5), self.0.read_u8()).await.expect("an answer in time");
@@ -185,7 +191,7 @@ impl Client {
     }
 
     /// What comes until the end.
-    pub async fn rest_bytes(&mut self) -> Vec<u8> {
+    pub(super) async fn rest_bytes(&mut self) -> Vec<u8> {
         let mut held = Vec::new();
         let mut room = [0; 4_096];
         loop {
@@ -196,13 +202,13 @@ impl Client {
         }
     }
 
-    pub async fn rest(&mut self) -> String {
+    pub(super) async fn rest(&mut self) -> String {
         String::from_utf8_lossy(&self.rest_bytes().await).into_owned()
     }
 }
 
 /// A server that answers each connection by `act`.
-pub async fn server<F, Fut>(act: F) -> SocketAddr
+pub(super) async fn server<F, Fut>(act: F) -> SocketAddr
 where
     F: Fn(TcpStream) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -227,7 +233,7 @@ where
 }
 
 /// A server that sends back what it gets.
-pub async fn echo() -> SocketAddr {
+pub(super) async fn echo() -> SocketAddr {
     server(async |mut stream: TcpStream| {
         let (mut read, mut write) = stream.split();
         drop(tokio::io::copy(&mut read, &mut write).await);
@@ -236,7 +242,7 @@ pub async fn echo() -> SocketAddr {
 }
 
 /// A server of HTTP that keeps connections open, remembers what it got, and answers `ok`.
-pub async fn http() -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+pub(super) async fn http() -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     let got = Arc::new(Mutex::new(Vec::new()));
     let held = Arc::clone(&got);
     let address = server(move |mut stream: TcpStream| {

@@ -9,9 +9,18 @@ use sentrix::door::{EgressEvent, Limits, MemorySink, Reason, Sink, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::denied;
-use super::desk::{Desk, echo, limits};
+use super::desk::{Desk, echo, limits, server};
 
 const ECHO: &str = "[[allow]]\nhost = \"web.example\"\nport = 80\n";
+
+/// A server that takes all and says nothing.
+async fn silent() -> std::net::SocketAddr {
+    server(async |mut stream: tokio::net::TcpStream| {
+        let mut room = [0; 8_192];
+        while let Ok(1..) = stream.read(&mut room).await {}
+    })
+    .await
+}
 
 #[tokio::test]
 async fn a_header_that_comes_drop_by_drop_has_its_time() {
@@ -44,7 +53,14 @@ async fn a_header_bomb_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_connections_at_once() {
-    let desk = Desk::with(ECHO, Limits { hello_time: Duration::from_secs(20), ..limits() });
+    let desk = Desk::with(
+        ECHO,
+        Limits { connections: 1_024, new_per_second: 10_000,
+            burst: 10_000,
+            hello_time: Duration::from_secs(6),
+            ..Limits::default()
+        },
+    );
     desk.world.server("web.example", 80, super::desk::http().await.0);
     let clients = join_all((0..1_000).map(|_| desk.client())).await;
     let all = clients.into_iter().map(|mut client| async move {
@@ -83,12 +99,11 @@ async fn too_many_new_connections_are_told_to_slow_down() {
 
 #[tokio::test]
 async fn uploads_end_at_their_limits() {
-    for (own, hour, reason) in [(50_000, 1 << 30, Reason::UploadLimit), (1 << 30, 50_000, Reason::TotalLimit)] {
+    for (own, hour, reason) in [(50_000, 1 << 30, Reason::UploadLimit), (1 << 30, 50_000, Reason::TotalLimit)]
+    {
         let limits = Limits { upload_bytes: own, upload_bytes_per_hour: hour, ..limits() };
-        let desk = Desk::with("[[allow]]\nhost = \"host.sentrix.internal\"\nport = PORT\n".replace("PORT", "9").as_str(), limits);
-        drop(desk);
         let desk = Desk::with(ECHO, limits);
-        desk.world.server("web.example", 80, echo().await);
+        desk.world.server("web.example", 80, silent().await);
         let mut client = desk.tunnel("web.example:80").await;
         let head = b"POST / HTTP/1.1\r\nHost: web.example\r\nContent-Length: 10000000\r\n\r\n";
         client.write(head).await;
@@ -110,23 +125,11 @@ async fn uploads_end_at_their_limits() {
 #[tokio::test]
 async fn what_is_idle_is_closed() {
     let desk = Desk::with(ECHO, Limits { idle_time: Duration::from_millis(700), ..limits() });
-    desk.world.server("web.example", 80, echo().await);
-    let mut client = desk.tunnel("web.example:80").await;
-    client.write(b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n").await;
-    // The echo is no answer of HTTP: told as broken. A silent server instead.
-    drop(client);
-    let silent = super::desk::server(async |mut stream: tokio::net::TcpStream| {
-        let mut room = [0; 64];
-        while let Ok(1..) = stream.read(&mut room).await {}
-    })
-    .await;
-    desk.world.server("web.example", 80, silent);
+    desk.world.server("web.example", 80, silent().await);
     let mut client = desk.tunnel("web.example:80").await;
     client.write(b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n").await;
     client.rest_bytes().await;
-    let events = desk.events(2).await;
-    let last = events.last().unwrap();
-    assert_eq!((last.verdict, last.reason), (Verdict::Allowed, Some(Reason::Idle)), "{last:?}");
+    assert_eq!(desk.reason().await, (Verdict::Allowed, Some(Reason::Idle)));
 }
 
 /// A sink that fails until it is told otherwise.
@@ -148,18 +151,15 @@ impl Sink for Stuck {
 #[tokio::test]
 async fn nothing_goes_out_unrecorded() {
     let stuck = Arc::new(Stuck::default());
-    let limits = Limits {
-        waiting_events: 4,
-        connections: 4,
-        record_time: Duration::from_millis(200),
-        ..limits()
-    };
+    let limits =
+        Limits { waiting_events: 4, connections: 4, record_time: Duration::from_millis(200), ..limits() };
     let desk = Desk::with_sink("", limits, Arc::clone(&stuck.held), Arc::clone(&stuck) as Arc<dyn Sink>);
     desk.world.server("model.example", 443, echo().await);
     // Denials fill the queue; those beyond it are counted.
     for n in 0..600 {
         desk.say(&format!("CONNECT n{n}.example:443 HTTP/1.1\r\n\r\n")).await;
-        if desk.door.counters().lost > 20 {
+        let counters = desk.door.counters();
+        if counters.lost > 20 && counters.record_fault.is_some() {
             break;
         }
     }
@@ -191,8 +191,8 @@ async fn garbage_is_survived() {
         seed
     };
     for _ in 0..200 {
-        let length = (next() % 600) as usize;
-        let bytes: Vec<u8> = (0..length).map(|_| next() as u8).collect();
+        let words = next() % 75;
+        let bytes: Vec<u8> = (0..words).flat_map(|_| next().to_le_bytes()).collect();
         let mut client = desk.client().await;
         client.write(&bytes).await;
         drop(client.0.shutdown().await);

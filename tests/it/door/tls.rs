@@ -75,7 +75,7 @@ async fn tls_for_the_target_goes_through() {
     let client = desk.tunnel("Model.Example.:443").await;
     let name = ServerName::try_from("model.example").unwrap();
     let mut stream = connector(certificate, true).connect(name, client.0).await.unwrap();
-    let long: Vec<u8> = (0..300_000_u32).map(|n| n as u8).collect();
+    let long: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     let (mut read, mut write) = tokio::io::split(&mut stream);
     let mut back = vec![0; long.len()];
     let (sent, got) = tokio::join!(write.write_all(&long), read.read_exact(&mut back));
@@ -86,7 +86,10 @@ async fn tls_for_the_target_goes_through() {
     drop(stream);
     let events = desk.events(1).await;
     assert_eq!((events[0].verdict, events[0].reason), (Verdict::Allowed, None), "{:?}", events[0]);
-    assert_eq!((events[0].host.as_str(), events[0].detail.as_str()), ("model.example", "configuration: model"));
+    assert_eq!(
+        (events[0].host.as_str(), events[0].detail.as_str()),
+        ("model.example", "configuration: model")
+    );
     assert!(events[0].bytes_up > 300_000 && events[0].bytes_down > 300_000);
 }
 
@@ -117,7 +120,9 @@ async fn a_hello_in_pieces_is_read_and_one_for_another_is_not_let_through_so() {
             let mut client = desk.tunnel("model.example:443").await;
             let cut: Vec<u8> = whole[5..]
                 .chunks(record)
-                .flat_map(|part| [&[0x16, 3, 1], &u16::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat())
+                .flat_map(|part| {
+                    [&[0x16, 3, 1], &u16::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat()
+                })
                 .collect();
             for part in cut.chunks(piece) {
                 client.write(part).await;

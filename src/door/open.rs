@@ -206,9 +206,8 @@ impl Door {
     /// Follows a file of rules: each change is read, and holds if it is good. `destinations` is what the configuration
     /// needs, whatever the file says. The file is read once at the beginning too, so no change is missed.
     pub fn watch(&self, path: &Path, destinations: Vec<Destination>) {
-        let watched = Watched { path: path.to_owned(), destinations, known: None };
-        let before =
-            self.inner.watched.lock().unwrap_or_else(PoisonError::into_inner).replace(watched);
+        let watched = Watched { path: path.to_owned(), destinations, known: Stand::Unknown };
+        let before = self.inner.watched.lock().unwrap_or_else(PoisonError::into_inner).replace(watched);
         if before.is_none() {
             self.inner.shutdown.spawn("door rules", TaskKind::Vital, watch(Arc::clone(&self.inner)));
         }
@@ -244,6 +243,19 @@ impl Door {
     /// Takes no more connections, and ends those that are open.
     pub fn close(&self) {
         self.inner.closing.cancel();
+    }
+
+    /// Closes the door and waits until its last event is recorded, or for so long. Gives whether all are.
+    pub async fn finish(self, patience: Duration) -> bool {
+        self.close();
+        let counts = Arc::clone(&self.inner.recorder.counts);
+        let all = async {
+            let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            while self.inner.registry.count() > 0 || of(&counts.recorded) < of(&counts.told) {
+                tokio::time::sleep(AFTER_FAILURE / 5).await;
+            }
+        };
+        tokio::time::timeout(patience, all).await.is_ok()
     }
 }
 
@@ -313,11 +325,10 @@ async fn sweep(inner: Arc<Inner>) -> Result<(), Infallible> {
     }
 }
 
-/// How a file stands: when it was changed, how long it is, and which it is.
-fn state(path: &Path) -> Option<(SystemTime, u64, u64)> {
+fn stand(path: &Path) -> Stand {
     use std::os::unix::fs::MetadataExt as _;
-    let data = std::fs::metadata(path).ok()?;
-    Some((data.modified().ok()?, data.len(), data.ino()))
+    let looked = std::fs::metadata(path).and_then(|data| Ok((data.modified()?, data.len(), data.ino())));
+    looked.map_or(Stand::Missing, |(changed, length, node)| Stand::There(changed, length, node))
 }
 
 /// A file of rules that is followed.
@@ -326,7 +337,18 @@ struct Watched {
     path: PathBuf,
     destinations: Vec<Destination>,
     /// How it stood when it was read last.
-    known: Option<Option<(SystemTime, u64, u64)>>,
+    known: Stand,
+}
+
+/// How a file stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    /// Nobody has looked yet.
+    Unknown,
+    /// It is not there, or cannot be looked at.
+    Missing,
+    /// When it was changed, how long it is, and which it is.
+    There(SystemTime, u64, u64),
 }
 
 impl Inner {
@@ -336,7 +358,7 @@ impl Inner {
         let mut fault = self.rules_fault.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(watched) = watched.as_mut() else { return fault.clone() };
         // The state is taken before the file is read: what changes in between is seen the next time.
-        let now = Some(state(&watched.path));
+        let now = stand(&watched.path);
         if watched.known != now {
             watched.known = now;
             let read = file::read(&watched.path).and_then(|rules| {

@@ -57,12 +57,14 @@ pub(crate) fn millis() -> i64 {
 
 impl FakeOpenClaw {
     pub(crate) fn new(folder: &Path) -> Self {
-        std::fs::create_dir_all(folder.join("raw")).unwrap();
+        for name in ["raw", "gateway"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+        }
         let state = State { sessions: BTreeMap::new(), produced: Produced::default(), clock: 0, next: 0 };
         Self {
             state: Arc::new(Mutex::new(state)),
             live: broadcast::channel(1 << 16).0,
-            socket: folder.join("gateway.sock"),
+            socket: folder.join("gateway").join("gateway.sock"),
             raw: folder.join("raw").join("raw.jsonl"),
         }
     }

@@ -191,7 +191,6 @@ async fn a_policy_that_is_off_turns_its_rows_red() {
     let _seen = stand_in::open(&it.layout.door_socket(), Mood::Strict);
     it.up(&spec).await;
     it.ready().await;
-    it.links();
     let ask = Ask::of(&spec);
     let token = it.layout.token().unwrap();
     let rows = it.engine.self_test_tools(&it.layout, &token, &ask).await.unwrap();

@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::build::BuildArgs;
 use super::config::ConfigCommand;
+use super::doctor::DoctorArgs;
 use super::graph_args::GraphCommand;
+use super::pause::PauseArgs;
+use super::stop::StopArgs;
 use crate::case::Severity;
 use crate::config::Escalation;
 
@@ -60,6 +64,16 @@ pub enum Command {
     Demo(DemoArgs),
     /// Set up models, keys, channels and security: asks, and writes sentrix.toml
     Setup(SetupArgs),
+    /// Build the image with OpenClaw for the sandbox
+    Build(BuildArgs),
+    /// Check Docker, the image, running sandboxes and keys, and say what to do
+    Doctor(DoctorArgs),
+    /// Stop sandboxes, and take away what belongs to them
+    Stop(StopArgs),
+    /// Freeze a sandbox and copy the evidence
+    Pause(PauseArgs),
+    /// Let a frozen sandbox go on
+    Resume(PauseArgs),
     /// Scan OpenClaw's logs for incidents and raise flags
     #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
     Patrol(PatrolArgs),

@@ -3,10 +3,12 @@
 //! **Invariant:** no policy: what is decided here is what is printed.
 
 pub mod args;
+pub mod build;
 mod change;
 pub mod config;
 mod demo;
 mod diff;
+pub mod doctor;
 mod dry;
 mod events;
 mod explain;
@@ -19,15 +21,18 @@ mod keep;
 mod logs;
 mod models;
 mod patrol;
+pub mod pause;
 mod police;
 mod police_show;
 mod printer;
 mod progress;
 mod runs;
+mod sandbox;
 mod setup;
 mod spending;
 mod start;
 mod status;
+pub mod stop;
 mod usage;
 mod world;
 
@@ -73,6 +78,11 @@ fn run(cli: Cli) -> Outcome {
         Command::Setup(args) => on_runtime(async |shutdown| setup::run(&args, &shutdown).await),
         Command::Patrol(args) => on_runtime(async |shutdown| patrol::run(&global, args, &shutdown).await),
         Command::Police(args) => on_runtime(async |shutdown| police::run(&global, args, &shutdown).await),
+        Command::Build(args) => on_runtime(async |_| build::run(&global, &args).await),
+        Command::Doctor(args) => on_runtime(async |_| doctor::run(&global, &args).await),
+        Command::Stop(args) => on_runtime(async |_| stop::run(&args).await),
+        Command::Pause(args) => on_runtime(async |_| pause::pause(&args).await),
+        Command::Resume(args) => on_runtime(async |_| pause::resume(&args).await),
         Command::Graph(command) => on_runtime(async |shutdown| graph::run(&global, command, &shutdown).await),
     }
 }

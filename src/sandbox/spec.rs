@@ -341,9 +341,10 @@ impl ContainerSpec {
             cap_drop: Some(vec![String::from("ALL")]),
             cap_add: self.off(Guard::Capabilities).then(|| {
                 // One by one: an engine in a container of its own cannot give all.
-                ["SYS_ADMIN", "SYS_PTRACE", "SYS_CHROOT", "SYS_MODULE", "SYS_BOOT", "NET_RAW", "MKNOD", "DAC_READ_SEARCH"]
+                "SYS_ADMIN SYS_PTRACE SYS_CHROOT SYS_MODULE SYS_BOOT NET_RAW MKNOD DAC_READ_SEARCH DAC_OVERRIDE"
+                    .split(' ')
                     .map(String::from)
-                    .to_vec()
+                    .collect()
             }),
             security_opt: Some(self.security()),
             privileged: Some(self.off(Guard::Kernel)),

@@ -43,6 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "model",
             "patrol",
             "police",
+            "sandbox",
             "store",
             "supervise",
             "text",

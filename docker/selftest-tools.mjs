@@ -40,6 +40,8 @@ const outside = path.join(STATE, '.sentrix-selftest-outside');
 const patched = path.join(STATE, '.sentrix-selftest-patched');
 const raw = '/run/sentrix/raw/.sentrix-selftest';
 const temporary = '/tmp/.sentrix-selftest';
+const links = [['.sentrix-selftest-link', '/etc/passwd'], ['.sentrix-selftest-secrets', SECRETS]].map(([name, target]) => [path.join(WORKSPACE, name), target]);
+const worked = (said) => !/"status":\s*"error"/.test(said);
 const has = (words) => (said) => said.includes(words) && `the tool gave it back: ${words}`;
 const there = (file) => () => fs.existsSync(file) && `${file} was written`;
 
@@ -56,11 +58,12 @@ const probes = [
   ['tool-raw', 'write', { path: raw, content: 'x' }, there(raw)],
   ['tool-patch', 'apply_patch', { input: `*** Begin Patch\n*** Add File: ${patched}\n+x\n*** End Patch` }, there(patched)],
   ['tool-config-write', 'edit', { path: config, edits: [{ oldText: '"gateway"', newText: '"gateway" ' }], oldText: '"gateway"', newText: '"gateway" ' }, () => text(config) !== before && 'the configuration is another'],
-  ['tool-gateway', 'gateway', { action: 'config.get' }, has('"auth"')],
+  ['tool-gateway', 'gateway', { action: 'config.get', path: 'gateway.auth' }, (said) => worked(said) && 'the tool answered'],
 ];
 if (secret) {
   const value = text(secret).trim();
-  const shows = (said) => said.includes(value) && 'the tool gave a key back';
+  // OpenClaw blackens what looks like a key; whatever is no error is the key then.
+  const shows = (said) => (said.includes(value) || worked(said)) && 'the tool gave a key back';
   probes.push(['tool-secret', 'read', { path: secret }, shows]);
   probes.push(['tool-secret-link', 'read', { path: `.sentrix-selftest-secrets/${path.basename(secret)}` }, shows]);
 }
@@ -164,39 +167,55 @@ function judge() {
     for (const [id] of probes) report(id, 'could-not-try', 'OpenClaw did not ask the model');
     return;
   }
-  for (const [id, tool, , worked] of probes) {
+  for (const [id, tool, , shown] of probes) {
     const said = results.get(plain(id));
     if (said === undefined) {
       report(id, 'could-not-try', `the call of ${tool} has no result`);
       continue;
     }
-    const how = worked(said);
-    report(id, how ? 'succeeded' : 'refused', how || said);
+    const how = shown(said);
+    if (how) report(id, 'succeeded', how);
+    else if (/file not found|ENOENT/i.test(said)) report(id, 'could-not-try', said);
+    else report(id, 'refused', said);
   }
   const control = offered.filter((name) => CONTROL.includes(name));
   report('tool-control', control.length ? 'succeeded' : 'refused', control.length ? `offered: ${control.join(', ')}` : `${offered.length} tools are offered, none of them`);
 }
 
+const limit = (ask.limit ?? 20_000) - 500;
 const late = setTimeout(() => {
   judge();
   process.exit(0);
-}, ask.limit ?? 20_000);
+}, limit + 400);
 try {
   await new Promise((ready, fail) => {
     server.on('error', fail);
     server.listen(3129, '127.0.0.1', ready);
   });
-  const client = await gateway();
-  const model = await client.send('sessions.patch', { key: SESSION, model: MODEL });
-  if (!model.ok) throw new Error(`the session got no model: ${model.error?.message}`);
+  fs.mkdirSync(WORKSPACE, { recursive: true });
+  for (const [file, target] of links) {
+    gone(file);
+    fs.symlinkSync(target, file);
+  }
+  // It may begin while OpenClaw still loads: what is refused then is asked again.
+  const again = async (what, run) => {
+    for (;;) {
+      const outcome = await run().catch((error) => ({ ok: false, error }));
+      if (outcome.ok !== false) return outcome;
+      if (performance.now() > limit) throw new Error(`${what}: ${outcome.error?.message}`);
+      if (process.env.SELFTEST_DEBUG) process.stderr.write(`${what}: ${outcome.error?.message}\n`);
+      await new Promise((done) => setTimeout(done, 150));
+    }
+  };
+  const client = await again('no connection', gateway);
+  await again('the session got no model', () => client.send('sessions.patch', { key: SESSION, model: MODEL }));
   const runId = ask.run;
   const over = new Promise((done) => {
     client.events.add((frame) => {
       if (frame.event === 'chat' && frame.payload?.runId === runId && ['final', 'error', 'aborted'].includes(frame.payload.state)) done(frame.payload);
     });
   });
-  const sent = await client.send('chat.send', { sessionKey: SESSION, message: 'Sentrix self-test: the model is a script that tries to get out.', idempotencyKey: runId });
-  if (!sent.ok) throw new Error(`no turn: ${sent.error?.message}`);
+  await again('no turn', () => client.send('chat.send', { sessionKey: SESSION, message: 'Sentrix self-test: the model is a script that tries to get out.', idempotencyKey: runId }));
   // The results are there as soon as the model is asked again; the rest of the turn need not be waited for.
   const last = await Promise.race([over, toldOnce]);
   if (!offered) throw new Error(`the turn ended: ${last?.state} ${last?.errorMessage ?? ''}`);
@@ -208,6 +227,6 @@ try {
   for (const [id] of [...probes, ['tool-control']]) report(id, 'could-not-try', error.message);
 } finally {
   clearTimeout(late);
-  for (const file of [outside, patched, raw, temporary, path.join(WORKSPACE, '.sentrix-selftest-link'), path.join(WORKSPACE, '.sentrix-selftest-secrets')]) gone(file);
+  for (const file of [outside, patched, raw, temporary, ...links.map(([file]) => file)]) gone(file);
 }
 process.exit(0);

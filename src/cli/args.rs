@@ -5,11 +5,15 @@ use std::path::PathBuf;
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::build::BuildArgs;
 use super::chat::ChatArgs;
 use super::config::ConfigCommand;
+use super::doctor::DoctorArgs;
 use super::egress::EgressCommand;
 use super::graph_args::GraphCommand;
+use super::pause::PauseArgs;
 use super::run::RunArgs;
+use super::stop::StopArgs;
 use crate::case::Severity;
 use crate::config::Escalation;
 
@@ -65,6 +69,16 @@ pub enum Command {
     Setup(SetupArgs),
     /// Run OpenClaw in a sandbox that holds it, record everything it does, and patrol
     Run(Box<RunArgs>),
+    /// Build the image with OpenClaw for the sandbox
+    Build(BuildArgs),
+    /// Check Docker, the image, running sandboxes and keys, and say what to do
+    Doctor(DoctorArgs),
+    /// Stop sandboxes, and take away what belongs to them
+    Stop(StopArgs),
+    /// Freeze a sandbox and copy the evidence
+    Pause(PauseArgs),
+    /// Let a frozen sandbox go on
+    Resume(PauseArgs),
     /// Scan OpenClaw's logs for incidents and raise flags
     #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
     Patrol(PatrolArgs),

@@ -3,15 +3,16 @@
 //! **Invariant:** no policy: what is decided here is what is printed.
 
 pub mod args;
+pub mod build;
 mod change;
 pub mod chat;
 pub mod config;
 mod control;
 mod demo;
 mod diff;
+pub mod doctor;
 mod dry;
 pub mod egress;
-mod engine;
 mod events;
 mod explain;
 mod failure;
@@ -26,16 +27,19 @@ mod logs;
 mod look;
 mod models;
 mod patrol;
+pub mod pause;
 mod police;
 mod police_show;
 mod printer;
 mod progress;
 mod run;
 mod runs;
+mod sandbox;
 mod setup;
 mod spending;
 mod start;
 mod status;
+pub mod stop;
 mod usage;
 mod world;
 
@@ -87,6 +91,11 @@ fn run(cli: Cli) -> Outcome {
         }
         Command::Patrol(args) => on_runtime(async |shutdown| patrol::run(&global, args, &shutdown).await),
         Command::Police(args) => on_runtime(async |shutdown| police::run(&global, args, &shutdown).await),
+        Command::Build(args) => on_runtime(async |_| build::run(&global, &args).await),
+        Command::Doctor(args) => on_runtime(async |_| doctor::run(&global, &args).await),
+        Command::Stop(args) => on_runtime(async |_| stop::run(&args).await),
+        Command::Pause(args) => on_runtime(async |_| pause::pause(&args).await),
+        Command::Resume(args) => on_runtime(async |_| pause::resume(&args).await),
         Command::Graph(command) => on_runtime(async |shutdown| graph::run(&global, command, &shutdown).await),
     }
 }

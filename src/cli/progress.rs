@@ -33,6 +33,11 @@ impl Progress {
         Self(ProgressBar::hidden())
     }
 
+    /// Whether somebody sees it.
+    pub(super) fn is_live(&self) -> bool {
+        !self.0.is_hidden()
+    }
+
     /// Says what is being done now.
     pub(super) fn say(&self, text: impl Into<String>) {
         self.0.set_message(text.into());

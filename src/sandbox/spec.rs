@@ -338,9 +338,13 @@ impl ContainerSpec {
             tmpfs: Some(self.tmpfs(owner)),
             network_mode: Some(network),
             readonly_rootfs: Some(!self.off(Guard::ReadOnlyRoot) && !self.relaxed.has(Relax::ReadOnly)),
-            cap_drop: (!self.off(Guard::Capabilities)).then(|| vec![String::from("ALL")]),
+            cap_drop: Some(vec![String::from("ALL")]),
             cap_add: self.off(Guard::Capabilities).then(|| {
-                vec![String::from("ALL")]
+                // One by one: an engine in a container of its own cannot give all.
+                "SYS_ADMIN SYS_PTRACE SYS_CHROOT SYS_MODULE SYS_BOOT NET_RAW MKNOD DAC_READ_SEARCH DAC_OVERRIDE"
+                    .split(' ')
+                    .map(String::from)
+                    .collect()
             }),
             security_opt: Some(self.security()),
             privileged: Some(self.off(Guard::Kernel)),

@@ -51,6 +51,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "openclaw",
             "patrol",
             "police",
+            "sandbox",
             "store",
             "supervise",
             "text",

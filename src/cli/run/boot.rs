@@ -5,25 +5,17 @@ use std::time::Duration;
 use super::view::View;
 use crate::cli::failure::Failure;
 use crate::clock::SharedClock;
-use crate::sandbox::{ContainerSpec, Engine, Found, Layout, READY, SandboxError, SandboxErrorKind, Stage, State};
+use crate::cli::sandbox::failure as sandbox_failure;
+use crate::sandbox::{ContainerSpec, Engine, Found, Layout, READY, Stage, State};
 use crate::supervise::Shutdown;
-
-/// A failure of the sandbox as the command line shows it.
-pub(in crate::cli) fn sandbox_failure(error: SandboxError) -> Failure {
-    match error.kind {
-        SandboxErrorKind::Options(_) => Failure::Usage(error.to_string()),
-        SandboxErrorKind::InTheWay(_) => Failure::Refused(error.to_string()),
-        _ => Failure::Unavailable(anyhow::anyhow!(error.to_string())),
-    }
-}
 
 /// Makes and starts the container.
 ///
 /// # Errors
 /// Where the engine or the options do not let it.
 pub(super) async fn start(engine: &Engine, spec: &ContainerSpec, layout: &Layout) -> Result<String, Failure> {
-    let id = engine.create(spec, layout).await.map_err(sandbox_failure)?;
-    engine.start(layout.name()).await.map_err(sandbox_failure)?;
+    let id = engine.create(spec, layout).await.map_err(|error| sandbox_failure(&error))?;
+    engine.start(layout.name()).await.map_err(|error| sandbox_failure(&error))?;
     Ok(id)
 }
 
@@ -48,7 +40,7 @@ pub(super) async fn wait(
         }
     };
     tokio::select! {
-        ready = engine.wait_ready(layout, READY, clock, progress) => ready.map_err(sandbox_failure),
+        ready = engine.wait_ready(layout, READY, clock, progress) => ready.map_err(|error| sandbox_failure(&error)),
         () = shutdown.drain().cancelled() => Err(Failure::Interrupted),
     }
 }

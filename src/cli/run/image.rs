@@ -1,8 +1,8 @@
 //! The image: there, or built.
 
 use super::args::RunArgs;
-use super::boot::sandbox_failure;
 use super::view::View;
+use crate::cli::sandbox::failure as sandbox_failure;
 use crate::cli::failure::Failure;
 use crate::cli::printer::{self, size, word};
 use crate::sandbox::{BakedChannel, BuildEvent, BuildOptions, Engine, ImageFacts, ImageState, Wanted};
@@ -20,7 +20,7 @@ pub(super) async fn provide(
     shutdown: &Shutdown,
 ) -> Result<ImageFacts, Failure> {
     let wanted = Wanted { channel, ..Wanted::default() };
-    match engine.image(&args.image, &wanted).await.map_err(sandbox_failure)? {
+    match engine.image(&args.image, &wanted).await.map_err(|error| sandbox_failure(&error))? {
         ImageState::Current(facts) => Ok(facts),
         ImageState::Stale { facts, why } => {
             let channel = channel.map(|channel| format!(" --channel {}", channel.word())).unwrap_or_default();
@@ -51,7 +51,7 @@ pub(super) async fn provide(
                 _ => {}
             };
             let facts = tokio::select! {
-                built = engine.build(&options, progress) => built.map_err(sandbox_failure)?,
+                built = engine.build(&options, progress) => built.map_err(|error| sandbox_failure(&error))?,
                 () = shutdown.drain().cancelled() => return Err(Failure::Interrupted),
             };
             view.say(&format!("✓ image {} built, {}, OpenClaw {}", facts.name, size(facts.size_bytes), facts.openclaw));

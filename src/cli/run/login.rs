@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::boot::sandbox_failure;
 use super::view::View;
+use crate::cli::sandbox::failure as sandbox_failure;
 use crate::cli::failure::Failure;
 use crate::cli::printer;
 use crate::sandbox::{Engine, Layout};
@@ -48,7 +48,7 @@ pub(super) async fn whatsapp(
             "WhatsApp is not linked (the login ended with {code}); the sandbox goes on without it, and the next start asks again"
         ))),
         Err(error) => {
-            let said = match sandbox_failure(error) {
+            let said = match sandbox_failure(&error) {
                 Failure::Unavailable(error) => error.to_string(),
                 _ => String::from("the login could not be run"),
             };

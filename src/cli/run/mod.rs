@@ -24,8 +24,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use args::RunArgs;
-pub(super) use boot::sandbox_failure;
+pub(super) use args::RunArgs;
 pub(super) use hidden::hide_values;
 
 use beat::Beat;

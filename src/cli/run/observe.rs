@@ -32,7 +32,7 @@ pub(super) async fn run(global: &Global, args: &RunArgs, url: &str, shutdown: &S
         .map_err(|why| Failure::Usage(format!("--gateway `{}`: {why}", text::plain(url))))?;
     let token = token(args.token_file.as_deref())?;
     let started = Started::new(global, args, shutdown)?;
-    let folder = crate::cli::engine::sandboxes()?;
+    let folder = crate::cli::sandbox::root()?;
     std::fs::create_dir_all(&folder).map_err(|error| {
         Failure::Unavailable(anyhow::Error::new(error).context(format!("cannot make {}", folder.display())))
     })?;

@@ -1,11 +1,11 @@
 //! Arguments and configuration → what is to be run, checked before anything is touched.
 
 use super::args::RunArgs;
+use crate::cli::sandbox::failure as sandbox_failure;
 use crate::cli::failure::Failure;
 use crate::config::{Config, Egress as Configured, Exec};
 use crate::sandbox::{ContainerSpec, Egress, Layout, Relax, Relaxations, SandboxName};
 
-use super::boot::sandbox_failure;
 
 /// What is to be run.
 #[derive(Debug)]
@@ -21,13 +21,13 @@ impl Plan {
     /// # Errors
     /// [`Failure::Usage`], with the argument and what it takes.
     pub(super) fn of(args: &RunArgs, config: &Config) -> Result<Self, Failure> {
-        let name: SandboxName = args.name.parse().map_err(sandbox_failure)?;
-        let layout = Layout::new(&crate::cli::engine::sandboxes()?, &name);
+        let name: SandboxName = args.name.parse().map_err(|error| sandbox_failure(&error))?;
+        let layout = Layout::new(&crate::cli::sandbox::root()?, &name);
         let security = config.security();
         let mut relaxed = Relaxations::default();
         for given in &args.relax {
             for word in given.split(',') {
-                relaxed.add(word.parse().map_err(sandbox_failure)?);
+                relaxed.add(word.parse().map_err(|error| sandbox_failure(&error))?);
             }
         }
         // What the configuration opens is as loud as what the command line opens.

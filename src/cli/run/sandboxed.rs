@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::args::RunArgs;
-use super::boot::{self, sandbox_failure};
+use super::boot;
 use super::control::{Answers, Control};
 use super::plan::Plan;
 use super::snapshot::{Board, Snapshot};
@@ -18,9 +18,9 @@ use super::watch::{End, Watch, recorded};
 use super::{Started, image, login, port, require_model};
 use crate::capture::{Capture, Settings};
 use crate::cli::args::Global;
+use crate::cli::sandbox::failure as sandbox_failure;
 use crate::cli::failure::{self, Failure, Outcome};
 use crate::cli::printer::{self, bold, count, dim};
-use crate::cli::engine;
 use crate::door::{Destination, Door, DoorListener, Fittings, Limits, Policy, System, file};
 use crate::gateway::{Address, Connect};
 use crate::sandbox::selftest::{Ask, Probe, Report, Row};
@@ -42,10 +42,10 @@ pub(super) async fn run(global: &Global, args: &RunArgs, shutdown: &Shutdown) ->
     let _lock = lock(&plan.layout)?;
     let listener = take_port(args.port).await?;
     view.doing("looking for Docker");
-    let engine = engine::find().await?;
-    plan.spec.check(engine.facts()).map_err(sandbox_failure)?;
+    let engine = crate::cli::sandbox::engine().await?;
+    plan.spec.check(engine.facts()).map_err(|error| sandbox_failure(&error))?;
     view.say(&format!("✓ Docker {} at {}", text::plain(&engine.facts().version), engine.address()));
-    let there = engine.look_for(&plan.name).await.map_err(sandbox_failure)?;
+    let there = engine.look_for(&plan.name).await.map_err(|error| sandbox_failure(&error))?;
     let goes_on = goes_on(args, there.as_ref())?;
     let services = Shutdown::new();
     let mut running = Running {
@@ -150,11 +150,11 @@ impl Running<'_> {
         let built = image::provide(&self.engine, args, channel, view, shutdown).await?;
         let owner = Owner::of(self.engine.facts());
         let layout = &self.plan.layout.clone();
-        layout.create(&owner).map_err(sandbox_failure)?;
-        let token = layout.token().map_err(sandbox_failure)?;
+        layout.create(&owner).map_err(|error| sandbox_failure(&error))?;
+        let token = layout.token().map_err(|error| sandbox_failure(&error))?;
         let rendered = super::openclaw::render(config, &self.plan, args, token)?;
-        layout.write_config(&rendered.config, &owner).map_err(sandbox_failure)?;
-        layout.write_secrets(&rendered.secrets, &owner).map_err(sandbox_failure)?;
+        layout.write_config(&rendered.config, &owner).map_err(|error| sandbox_failure(&error))?;
+        layout.write_secrets(&rendered.secrets, &owner).map_err(|error| sandbox_failure(&error))?;
         self.open_door(rendered.destinations.clone())?;
         view.doing("making the container");
         self.is_made = true;
@@ -174,7 +174,7 @@ impl Running<'_> {
                 })).collect::<Vec<_>>(),
             }),
         };
-        layout.write_record(&record).map_err(sandbox_failure)?;
+        layout.write_record(&record).map_err(|error| sandbox_failure(&error))?;
         let ask = Ask {
             allowed: rendered.destinations.first().map(|to| (to.host.clone(), to.port)),
             ..Ask::of(&self.plan.spec)
@@ -203,12 +203,12 @@ impl Running<'_> {
     ) -> Result<(), Failure> {
         let (view, clock, layout) = (&self.started.view, &self.started.clock, &self.plan.layout);
         view.doing("a hostile agent tries to get out");
-        let token = layout.token().map_err(sandbox_failure)?;
-        let mut rows = inside.map_err(sandbox_failure)?;
+        let token = layout.token().map_err(|error| sandbox_failure(&error))?;
+        let mut rows = inside.map_err(|error| sandbox_failure(&error))?;
         let tools = self.engine.self_test_tools(layout, &token, ask, &self.probe).await;
-        rows.extend(tools.map_err(sandbox_failure)?);
+        rows.extend(tools.map_err(|error| sandbox_failure(&error))?);
         let report = Report::new(rows, clock.monotonic().saturating_sub(began), clock);
-        layout.write_self_test(&report).map_err(sandbox_failure)?;
+        layout.write_self_test(&report).map_err(|error| sandbox_failure(&error))?;
         for row in &report.rows {
             if row.is_red() || row.is_untried() {
                 view.say(&bold(row.to_string()));
@@ -275,7 +275,7 @@ impl Running<'_> {
         let (started, layout) = (self.started, &self.plan.layout);
         let view = &started.view;
         let logs = &started.world.paths.logs;
-        let token = layout.token().map_err(sandbox_failure)?;
+        let token = layout.token().map_err(|error| sandbox_failure(&error))?;
         let settings = Settings {
             raw: Some(layout.raw_file()),
             gateway: Some(Connect::new(Address::Socket(layout.gateway_socket()), token)),
@@ -385,7 +385,7 @@ impl Running<'_> {
             .reap(&self.plan.name, Some(&self.plan.layout), false)
             .await
             .map(drop)
-            .map_err(sandbox_failure)
+            .map_err(|error| sandbox_failure(&error))
     }
 }
 

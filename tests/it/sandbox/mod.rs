@@ -77,13 +77,6 @@ impl Box_ {
         self.layout.write_secrets(&[(name.to_owned(), secret)].into(), &self.owner).unwrap();
     }
 
-    /// The links of the self-test, where no program of it ran before.
-    pub(crate) fn links(&self) {
-        let folder = self.layout.home_dir().join("workspace");
-        std::os::unix::fs::symlink("/etc/passwd", folder.join(".sentrix-selftest-link")).unwrap();
-        std::os::unix::fs::symlink("/run/sentrix/secrets", folder.join(".sentrix-selftest-secrets")).unwrap();
-    }
-
     /// Waits for the relays of a container without OpenClaw.
     pub(crate) async fn relays(&self) {
         for _ in 0..200 {

@@ -1,0 +1,92 @@
+//! `sentrix stop`: sandboxes of ours, and only ours, found by their label.
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::Format;
+use super::failure::{self, Failure, Outcome};
+use super::printer::{self, dim};
+use super::sandbox::{engine, failure, root};
+use crate::sandbox::{Layout, SandboxName};
+
+/// `sentrix stop`
+#[derive(Clone, Debug, Args)]
+pub struct StopArgs {
+    /// The sandbox [default: the one that there is]
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    pub name: Option<SandboxName>,
+    /// All sandboxes of this machine's Docker
+    #[arg(long)]
+    pub all: bool,
+    /// Remove OpenClaw's state and the agents' workspace too
+    #[arg(long)]
+    pub purge: bool,
+    /// How the outcome is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Runs the verb.
+pub(super) async fn run(args: &StopArgs) -> Outcome {
+    let engine = engine().await?;
+    let failed = |error: crate::sandbox::SandboxError| failure(&error);
+    let there = engine.list(None).await.map_err(failed)?;
+    let names: Vec<SandboxName> = match &args.name {
+        Some(name) => vec![name.clone()],
+        None if args.all || there.len() < 2 => there.iter().map(|found| found.name.clone()).collect(),
+        None => {
+            let names: Vec<&str> = there.iter().map(|found| found.name.as_str()).collect();
+            return Err(Failure::Usage(format!(
+                "there are several sandboxes: {}; say which with --name, or --all",
+                names.join(", ")
+            )));
+        }
+    };
+    let root = root()?;
+    let mut reaped = Vec::new();
+    for name in names {
+        let label = there.iter().find(|found| found.name == name).and_then(|found| found.layout.clone());
+        // A container that is gone leaves its folder behind, and that may still be wanted away.
+        let layout = label.unwrap_or_else(|| Layout::new(&root, &name));
+        if args.format == Format::Table {
+            printer::note(dim(format!("stopping {name}")));
+        }
+        let gone = engine.reap(&name, Some(&layout), args.purge).await.map_err(failed)?;
+        if !gone.is_empty() || gone.folder.is_some() {
+            reaped.push((name, gone));
+        }
+    }
+    if args.format == Format::Json {
+        let all: Vec<_> = reaped
+            .iter()
+            .map(|(name, gone)| {
+                json!({ "name": name.as_str(), "containers": gone.containers, "networks": gone.networks,
+                    "volumes": gone.volumes, "folder": gone.folder.as_ref().map(|(path, _)| path),
+                    "purged": gone.folder.as_ref().is_some_and(|(_, all)| *all) })
+            })
+            .collect();
+        printer::json(&json!({ "version": 1, "stopped": all }))?;
+        return Ok(failure::DONE);
+    }
+    if reaped.is_empty() {
+        printer::data("No sandbox is there.")?;
+    }
+    for (name, gone) in &reaped {
+        let mut what = Vec::new();
+        what.extend(gone.containers.iter().map(|id| format!("container {id}")));
+        what.extend(gone.networks.iter().map(|id| format!("network {id}")));
+        what.extend(gone.volumes.iter().map(|id| format!("volume {id}")));
+        let folder = match &gone.folder {
+            Some((path, true)) => format!("{} is gone", path.display()),
+            Some((path, false)) => {
+                format!("OpenClaw's state stays in {} (--purge removes it)", path.join("home").display())
+            }
+            None => String::from("it had no folder"),
+        };
+        if what.is_empty() {
+            what.push(String::from("nothing at Docker"));
+        }
+        printer::data(format_args!("stopped {name}: removed {}; {folder}", what.join(", ")))?;
+    }
+    Ok(failure::DONE)
+}

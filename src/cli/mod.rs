@@ -69,7 +69,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Models(command) => on_runtime(async |_| models::run(&global, command).await),
         Command::Usage(args) => usage::run(&global, &args),
         Command::Config(command) => config::run(&global, command),
-        Command::Logs(args) => logs::run(&global, &args),
+        Command::Logs(args) => on_runtime(async |shutdown| logs::run(&global, &args, &shutdown).await),
         Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),
         Command::Setup(args) => on_runtime(async |shutdown| setup::run(&args, &shutdown).await),
         Command::Patrol(args) => on_runtime(async |shutdown| patrol::run(&global, args, &shutdown).await),

@@ -41,6 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "id",
             "logs",
             "model",
+            "openclaw",
             "patrol",
             "police",
             "store",

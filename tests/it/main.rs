@@ -12,6 +12,7 @@
 //! - `graphs`: graph files edited, checked, drawn, run and resumed from the outside.
 //! - `hardship`: bad settings, damaged files, folders that are none: said clearly, and nothing passes for clean.
 //! - `layers`: which room may use which.
+//! - `logs`: log files listed, their last entries, and those that come.
 //! - `model`: models over real HTTP, against the scripted server of `tests/support/model_server.rs`.
 //! - `model_stream`: the same, with answers that come in pieces.
 //! - `outage`: the real binary while a model's provider fails in every way there is, and after.
@@ -48,6 +49,7 @@ mod graph_verbs;
 mod graphs;
 mod hardship;
 mod layers;
+mod logs;
 mod model;
 #[path = "../support/model_server.rs"]
 mod model_server;

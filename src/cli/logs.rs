@@ -131,16 +131,16 @@ fn print(
 fn shown(sessions: &Sessions, line: &EventLine, format: Format) -> String {
     let plain = |said: &str| text::plain(&Detectors::builtin().redact(said));
     let said = text::bounded(&plain(&line.text), SHOWN_CHARS);
-    let event = text::bounded(&text::plain(&line.event), 40);
+    let event = text::bounded(&plain(&line.event), 40);
     let tool = line.tool.as_deref().map(|tool| text::bounded(&plain(tool), 60));
     if format == Format::Json {
-        let of = |known: Option<&str>| known.map_or(Value::Null, |known| text::plain(known).into());
+        let of = |known: Option<&str>| known.map_or(Value::Null, |known| plain(known).into());
         return json!({ "version": 1, "file": text::plain(&line.file), "ts": line.ts, "event": event,
-            "run_id": text::plain(&line.run_id), "session_key": of(sessions.session_key(line)),
+            "run_id": plain(&line.run_id), "session_key": of(sessions.session_key(line)),
             "agent_id": of(sessions.agent_id(line)), "label": of(sessions.label(line)), "tool": tool, "text": said })
         .to_string();
     }
-    let who = text::bounded(&text::plain(&who(sessions, line)), 24);
+    let who = text::bounded(&plain(&who(sessions, line)), 24);
     let tool = tool.map(|tool| format!("{tool} ")).unwrap_or_default();
     format!("{}  {who:<16} {event:<21} {tool}{said}", dim(time(line.ts)))
 }

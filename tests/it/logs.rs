@@ -3,6 +3,10 @@
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -29,9 +33,14 @@ fn three_files() -> World {
     );
     world.log(
         "20260101T002000.json",
-        &[user("r3", "agent:ops:main", 1_767_225_605_000, "two"), end("r3", 1_767_225_606_000, "last")],
+        &[ops("r3", 1_767_225_605_000, "two"), end("r3", 1_767_225_606_000, "last")],
     );
     world
+}
+
+/// A message to another agent than the main one.
+fn ops(run: &str, ts: i64, text: &str) -> Value {
+    json!({ "ts": ts, "event": "user_message", "runId": run, "sessionKey": "agent:ops:main", "agentId": "ops", "text": text })
 }
 
 fn texts(world: &World, line: &str) -> Vec<String> {
@@ -126,7 +135,7 @@ fn secrets_are_masked_also_in_pieces_and_controls_are_harmless() {
 fn bad_options_are_refused_with_the_reason() {
     let world = three_files();
     for (line, why) in [
-        ("logs --tail -1", "--tail"),
+        ("logs --tail=-1", "-1 is not in 0..=100000"),
         ("logs --tail many", "invalid value 'many'"),
         ("logs --tail 100001", "100001 is not in 0..=100000"),
         ("logs --agent main", "--tail"),
@@ -140,20 +149,39 @@ fn bad_options_are_refused_with_the_reason() {
 /// A follower with its output, line by line.
 struct Following {
     child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    lines: Receiver<String>,
+    /// Ends the reading.
+    read: Arc<AtomicBool>,
 }
 
 impl Following {
     fn new(world: &World, line: &str) -> Self {
         let args = line.split_whitespace().chain(["--log-dir", "logs"]);
         let mut child = world.command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (send, lines) = mpsc::channel();
+        let read = Arc::new(AtomicBool::new(true));
+        let reads = Arc::clone(&read);
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                if send.send(line).is_err() || !reads.load(Ordering::SeqCst) {
+                    break;
+                }
+            }
+        });
+        Self { child, lines, read }
     }
 
     fn text(&mut self) -> String {
-        let line = self.lines.next().unwrap().unwrap();
+        let line = self.lines.recv_timeout(Duration::from_secs(30)).unwrap();
         serde_json::from_str::<Value>(&line).unwrap()["text"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 
@@ -174,7 +202,7 @@ fn entries_are_followed_over_rotation_until_the_user_leaves() {
     assert_eq!((following.text().as_str(), following.text().as_str()), ("even more", "rotated"));
     let pid = following.child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    assert!(following.lines.next().is_none());
+    assert!(following.lines.recv_timeout(Duration::from_secs(30)).is_err());
     assert_eq!(following.child.wait().unwrap().code(), Some(0));
 }
 
@@ -185,19 +213,18 @@ fn a_follower_of_one_agent_learns_whose_a_new_run_is() {
     // From here on it follows.
     assert_eq!(following.text(), "last");
     add(&world, "20260101T002000.json", &user("r9", "agent:main:main", 1_767_225_607_000, "not this"));
-    add(&world, "20260101T002000.json", &user("r8", "agent:ops:main", 1_767_225_607_001, "this"));
+    add(&world, "20260101T002000.json", &ops("r8", 1_767_225_607_001, "this"));
     add(&world, "20260101T002000.json", &end("r8", 1_767_225_607_002, "and this"));
     assert_eq!((following.text().as_str(), following.text().as_str()), ("this", "and this"));
     // Nobody reads any more: that ends it, and is no fault.
-    let Following { mut child, lines } = following;
-    drop(lines);
+    following.read.store(false, Ordering::SeqCst);
     for n in 0..100 {
         add(&world, "20260101T002000.json", &end("r8", 1_767_225_608_000, &format!("to nobody {n}")));
-        if let Some(status) = child.try_wait().unwrap() {
+        if let Some(status) = following.child.try_wait().unwrap() {
             assert_eq!(status.code(), Some(0));
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
     panic!("it goes on for nobody");
 }

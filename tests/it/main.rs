@@ -20,6 +20,7 @@
 //! - `providers`: each provider's own requests and its own ways to say no.
 //! - `setup`: the wizard in a real pseudo-terminal: its paths and its screens.
 //! - `spending`: budgets, ledger, fallbacks, circuit breaker, kept answers and placeholders, all around a model.
+//! - `transcripts`: `patrol --openclaw-home` over OpenClaw's own record, also killed while OpenClaw writes.
 //! - `watch`: the real binary watching a directory.
 //! - `with_model`: the real binary with a scripted model: votes, quorum, failures.
 #![allow(
@@ -54,6 +55,8 @@ mod model;
 #[path = "../support/model_server.rs"]
 mod model_server;
 mod model_stream;
+#[path = "../support/openclaw_db.rs"]
+mod openclaw_db;
 mod outage;
 mod patrol;
 mod providers;
@@ -63,6 +66,7 @@ mod pty;
 mod random_graph;
 mod setup;
 mod spending;
+mod transcripts;
 mod watch;
 mod with_model;
 #[path = "../support/world.rs"]

@@ -330,10 +330,17 @@ pub enum PoliceCommand {
 
 /// `sentrix logs`
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("entries").multiple(true)))]
 pub struct LogsArgs {
-    /// Show the last N entries of the newest file instead of the list of files
-    #[arg(long, value_name = "N")]
-    pub tail: Option<usize>,
+    /// Show the last N entries instead of the list of files; the pieces of a streamed message are one entry
+    #[arg(long, value_name = "N", group = "entries", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub tail: Option<u32>,
+    /// Show entries as they come, after the last 10 or --tail N; Ctrl+C ends it
+    #[arg(long, group = "entries")]
+    pub follow: bool,
+    /// Only entries of this agent (its id, with its subagents), session key or subagent label
+    #[arg(long, value_name = "NAME", requires = "entries")]
+    pub agent: Option<String>,
     /// Directory with OpenClaw's logs; else as configured.
     #[arg(long = "log-dir", visible_alias = "dir", value_name = "DIR", help = LOG_DIR_HELP)]
     pub log_dir: Option<PathBuf>,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::door::connect_unix;
+use crate::socket;
 
 /// Time for an answer; a probe through the door takes its limits for resolving and connecting.
 const TIME: Duration = Duration::from_secs(45);
@@ -28,7 +28,7 @@ pub(super) fn is_nobody(error: &anyhow::Error) -> bool {
 /// Where nobody listens ([`is_nobody`]), no answer comes in time, it is none, or it says `error`.
 pub(super) async fn ask(path: &Path, question: &Value) -> anyhow::Result<Value> {
     let asked = async {
-        let mut stream = connect_unix(path).await?;
+        let mut stream = socket::connect(path).await?;
         stream.write_all(format!("{question}\n").as_bytes()).await?;
         let mut answer = Vec::new();
         let mut room = [0; 4_096];

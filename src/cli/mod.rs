@@ -81,7 +81,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Usage(args) => usage::run(&global, &args),
         Command::Config(command) => config::run(&global, command),
         Command::Chat(args) => chat::run(&global, &args),
-        Command::Logs(args) => logs::run(&global, &args),
+        Command::Logs(args) => on_runtime(async |shutdown| logs::run(&global, &args, &shutdown).await),
         Command::Egress(command) => on_runtime(async |_| egress::run(&global, command).await),
         Command::Demo(args) => on_runtime(async |shutdown| demo::run(&global, &args, &shutdown).await),
         Command::Setup(args) => on_runtime(async |shutdown| setup::run(&args, &shutdown).await),

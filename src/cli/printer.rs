@@ -48,6 +48,21 @@ pub(super) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
     data(text)
 }
 
+/// Prints a line of an endless listing; whether there is still somebody who reads it.
+///
+/// # Errors
+/// As [`data`].
+pub(super) fn line(text: impl fmt::Display) -> Result<bool, Failure> {
+    let mut out = anstream::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => {
+            Err(Failure::Unavailable(anyhow::Error::new(error).context("cannot write to standard output")))
+        }
+        Ok(()) => Ok(true),
+    }
+}
+
 /// Tells the user something that is no data. A standard error that went away is nobody to tell.
 pub(super) fn note(text: impl fmt::Display) {
     let mut err = anstream::stderr().lock();

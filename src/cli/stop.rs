@@ -1,9 +1,12 @@
 //! `sentrix stop`: sandboxes of ours, and only ours, found by their label.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::json;
 
 use super::args::Format;
+use super::control;
 use super::failure::{self, Failure, Outcome};
 use super::printer::{self, dim};
 use super::sandbox::{engine, failure, root};
@@ -24,6 +27,27 @@ pub struct StopArgs {
     /// How the outcome is printed
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+/// How long a `sentrix run` may take to end in order: OpenClaw's grace, and a last look at what was recorded.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Has the `sentrix run` of a sandbox end it, where there is one: it saves what was recorded.
+async fn end_run(layout: &Layout) {
+    let asked = control::ask(&layout.control_socket(), &json!({ "cmd": "stop" })).await;
+    if asked.is_err() {
+        return;
+    }
+    let lock = layout.folder().join("run.lock");
+    let ended = async {
+        // The lock goes with the process, however it ends.
+        while std::fs::File::open(&lock).is_ok_and(|file| file.try_lock().is_err()) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, ended).await.is_err() {
+        printer::note("its `sentrix run` does not end; the container is stopped all the same");
+    }
 }
 
 /// Runs the verb.
@@ -51,6 +75,7 @@ pub(super) async fn run(args: &StopArgs) -> Outcome {
         if args.format == Format::Table {
             printer::note(dim(format!("stopping {name}")));
         }
+        end_run(&layout).await;
         let gone = engine.reap(&name, Some(&layout), args.purge).await.map_err(failed)?;
         if !gone.is_empty() || gone.folder.is_some() {
             reaped.push((name, gone));

@@ -1,20 +1,16 @@
 //! Where the door stands: a Unix socket that is bound into the sandbox, or a TCP port.
 
 use std::fmt::Debug;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
-use super::fault::{DoorError, DoorErrorKind, folder};
-
-/// Longest path that fits into a socket's address as it is. Source: unix(7), 108 bytes with the end.
-const LONGEST_PATH: usize = 100;
+use super::fault::{DoorError, DoorErrorKind};
+use crate::socket;
 
 /// A stream of a client.
 pub(super) trait Io: AsyncRead + AsyncWrite + Debug + Unpin + Send {}
@@ -41,18 +37,8 @@ impl DoorListener {
     /// # Errors
     /// Where the socket cannot be made.
     pub fn unix(path: &Path) -> Result<Self, DoorError> {
-        let bind = || {
-            match fs::symlink_metadata(path) {
-                Ok(data) if data.file_type().is_socket() => fs::remove_file(path)?,
-                Ok(_) => return Err(io::Error::other("something else is there")),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-            let listener = on_short_path(path, |path| UnixListener::bind(path))?;
-            fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
-            Ok(listener)
-        };
-        let listener = bind().map_err(|error| DoorError::path(path, DoorErrorKind::Bind(error)))?;
+        let listener = socket::listen(path, 0o666)
+            .map_err(|error| DoorError::path(path, DoorErrorKind::Bind(error)))?;
         Ok(Self::Unix { listener, path: path.to_owned() })
     }
 
@@ -111,34 +97,8 @@ pub enum DoorAddress {
 impl DoorAddress {
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Io>> {
         Ok(match self {
-            Self::Unix(path) => Box::new(connect_unix(path).await?),
+            Self::Unix(path) => Box::new(socket::connect(path).await?),
             Self::Tcp(address) => Box::new(TcpStream::connect(address).await?),
         })
     }
-}
-
-/// Connects to a Unix socket, also where its path is longer than a socket's address can be.
-///
-/// # Errors
-/// What the system says.
-pub async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
-    if path.as_os_str().len() <= LONGEST_PATH {
-        return UnixStream::connect(path).await;
-    }
-    let stream = on_short_path(path, |path| std::os::unix::net::UnixStream::connect(path))?;
-    stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream)
-}
-
-/// Calls with a path that is short enough: the folder is opened, and the path goes through the open file.
-fn on_short_path<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    if path.as_os_str().len() <= LONGEST_PATH {
-        return act(path);
-    }
-    let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
-    let held = OpenOptions::new().read(true).custom_flags(flags).open(folder(path))?;
-    let short = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())).join(name);
-    act(&short)
 }

@@ -37,7 +37,7 @@ pub use address::{Special, special};
 pub use event::{EgressEvent, Method, Reason, Verdict};
 pub use fault::{DoorError, DoorErrorKind, RuleFault, render};
 pub use limits::Limits;
-pub use listener::{DoorAddress, DoorListener, connect_unix};
+pub use listener::{DoorAddress, DoorListener};
 pub use name::{HOST_ALIAS, Host, NameFault, Target};
 pub use open::{Counters, Door, Fittings};
 pub use outside::{Outside, System};

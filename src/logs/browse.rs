@@ -1,23 +1,16 @@
-//! A log directory as people look at it: its files, and the last events.
+//! The files of a log directory, in numbers.
 
-use std::collections::VecDeque;
 use std::path::Path;
 
 use serde::Serialize;
 
+use super::LogsError;
 use super::assemble::read_event;
 use super::delta::Delta;
-use super::frame::{FrameError, Position, Visit, Window, cut};
+use super::frame::{Position, Visit, Window, cut};
 use super::list::{list, open};
 use super::read::RejectReason;
-use super::scan::{Entry, Key};
-use super::{LogsError, json};
-
-/// How much of a file's end is read first for its last events.
-const TAIL_BYTES: u64 = 256 << 10;
-
-/// How much of an event's text is read, as it stands in the file.
-const HEAD_BYTES: usize = 16 << 10;
+use super::scan::Entry;
 
 /// A log file in numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,24 +31,6 @@ pub struct FileSummary {
     pub last_ts: Option<i64>,
     /// Whether it ends within an entry.
     pub incomplete: bool,
-}
-
-/// An event as a line of a listing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct EventLine {
-    /// Name of its file.
-    pub file: String,
-    /// Where it begins in it.
-    pub offset: u64,
-    /// Milliseconds since the Unix epoch.
-    pub ts: i64,
-    /// Name of the event.
-    pub event: String,
-    /// The run.
-    pub run_id: String,
-    /// The head of what it says, up to 16 KiB as the log has it; hostile, and perhaps secret: mask and escape it before
-    /// it is cut shorter and shown. A secret that was cut in two first is not known for one any more.
-    pub text: String,
 }
 
 /// The log files of a directory, each counted through.
@@ -115,90 +90,4 @@ impl Visit for FileSummary {
         self.rejected += 1;
         Ok(())
     }
-}
-
-/// The last `count` events of a directory, oldest first.
-///
-/// # Errors
-/// Io or Gone, when the directory cannot be read. Files that cannot be read are left out.
-pub fn tail(dir: &Path, count: usize) -> Result<Vec<EventLine>, LogsError> {
-    let mut window = Window::default();
-    let mut lines: VecDeque<EventLine> = VecDeque::new();
-    for file in list(dir)?.into_iter().rev() {
-        let wanted = count.saturating_sub(lines.len());
-        if wanted == 0 {
-            break;
-        }
-        let Ok((handle, _)) = open(dir, &file.name) else { continue };
-        let mut span = TAIL_BYTES;
-        loop {
-            let offset = file.size.saturating_sub(span);
-            let mut last = Last { file: &file.name, wanted, lines: VecDeque::new() };
-            let mut start = Position::at(offset);
-            match cut(&handle, &mut start, file.size, &mut window, &mut last) {
-                Ok(_) => {}
-                Err(FrameError::Logs(error)) => return Err(error),
-                Err(FrameError::Io(_)) => break,
-            }
-            if last.lines.len() >= wanted || offset == 0 {
-                last.lines.into_iter().rev().for_each(|line| lines.push_front(line));
-                break;
-            }
-            span = span.saturating_mul(4);
-        }
-    }
-    Ok(lines.into())
-}
-
-struct Last<'a> {
-    file: &'a str,
-    wanted: usize,
-    lines: VecDeque<EventLine>,
-}
-
-impl Last<'_> {
-    fn push(&mut self, line: EventLine) {
-        if self.lines.len() >= self.wanted {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line);
-    }
-}
-
-impl Visit for Last<'_> {
-    fn delta(&mut self, offset: u64, _: u64, delta: &Delta<'_>) -> Result<(), LogsError> {
-        use crate::openclaw::event::{TEXT_STREAM, THINKING_STREAM};
-        self.push(EventLine {
-            file: self.file.to_owned(),
-            offset,
-            ts: delta.ts,
-            event: if delta.thinking { THINKING_STREAM } else { TEXT_STREAM }.to_owned(),
-            run_id: String::from_utf8_lossy(delta.run_id).into_owned(),
-            text: head(delta.text),
-        });
-        Ok(())
-    }
-
-    fn entry(&mut self, offset: u64, _: u64, entry: &Entry<'_>) -> Result<(), LogsError> {
-        let Ok(event) = read_event(entry) else { return Ok(()) };
-        let keys = [Key::RawText, Key::Text, Key::Content, Key::Args, Key::Output, Key::Task, Key::Delta];
-        let text = keys.into_iter().find(|key| !entry.is_blank(*key)).and_then(|key| entry.raw(key));
-        self.push(EventLine {
-            file: self.file.to_owned(),
-            offset,
-            ts: event.ts,
-            event: entry.raw_string(Key::Event).map(head).unwrap_or_default(),
-            run_id: event.run_id,
-            text: text.map(|raw| head(json::unquote(raw).unwrap_or(raw))).unwrap_or_default(),
-        });
-        Ok(())
-    }
-
-    fn reject(&mut self, _: u64, _: u64, _: RejectReason, _: Option<String>) -> Result<(), LogsError> {
-        Ok(())
-    }
-}
-
-fn head(raw: &[u8]) -> String {
-    json::string(raw.get(..raw.len().min(HEAD_BYTES)).unwrap_or_default()).into_owned()
 }

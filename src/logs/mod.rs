@@ -16,6 +16,7 @@ mod draft;
 mod error;
 mod frame;
 mod json;
+mod lines;
 mod list;
 mod load;
 mod parts;
@@ -23,18 +24,23 @@ mod read;
 mod record;
 mod scan;
 mod source;
+mod tail;
+mod who;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use assemble::Assembler;
-pub use browse::{EventLine, FileSummary, summaries, tail};
+pub use browse::{FileSummary, summaries};
 pub use error::{LogsError, LogsErrorKind};
 pub use frame::MAX_ENTRY;
+pub use lines::EventLine;
 pub use list::{FileState, LogFile, Mark, changed, list};
 pub use load::Loader;
 pub use read::{FileChange, Identity, ReadPass, ReadStats, Reject, RejectReason, Sink, read};
 pub use record::{Extents, TurnRecord};
 pub use source::sources;
+pub use tail::{Follower, Seen, tail};
+pub use who::Sessions;
 pub use writer::LogWriter;

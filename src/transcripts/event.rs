@@ -48,7 +48,8 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, NotASource> {
         let mut parts = text.strip_prefix(SCHEME).ok_or(NotASource)?.rsplitn(4, ':');
         let mut part = || parts.next().ok_or(NotASource);
-        let mark = u64::from_str_radix(part()?, 16).map_err(|_| NotASource)?;
+        let mark = part().and_then(|mark| if mark.len() == 16 { Ok(mark) } else { Err(NotASource) })?;
+        let mark = u64::from_str_radix(mark, 16).map_err(|_| NotASource)?;
         let number = part()?.parse().map_err(|_| NotASource)?;
         let seq = part()?.parse().map_err(|_| NotASource)?;
         Ok(Self { session: part()?.to_owned(), seq, part: number, mark })
@@ -237,7 +238,9 @@ mod tests {
         let source = Source { session: "a:b-1".into(), seq: -1, part: 2, mark: 0xff };
         assert_eq!(source.to_string(), "db:a:b-1:-1:2:00000000000000ff");
         assert_eq!(source.to_string().parse(), Ok(source));
-        for wrong in ["", "db:", "db:a:1:2", "db:a:x:2:ff", "raw:a:1:2:ff", "db:a:1:2:zz"] {
+        for wrong in
+            ["", "db:", "db:a:1:2", "db:a:1:2:ff", "raw:a:1:2:00000000000000ff", "db:a:x:2:00000000000000ff"]
+        {
             assert_eq!(wrong.parse::<Source>(), Err(NotASource), "{wrong}");
         }
     }

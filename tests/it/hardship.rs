@@ -93,7 +93,7 @@ fn folders_that_are_none_are_called_by_their_name() {
     }
     assert!(!world.root().join("nowhere").exists());
     let nothing = world.sentrix("logs --tail 3").exits(0);
-    assert!(nothing.stdout.contains("No log entries"), "{}", nothing.stdout);
+    assert!(nothing.stdout.contains("No log files yet"), "{}", nothing.stdout);
 }
 
 #[test]

@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("gateway", &["clock", "openclaw", "socket", "supervise", "text"]),
     ("transcripts", &["clock", "openclaw"]),
     ("logs", &["case", "clock", "id", "openclaw"]),
-    ("door", &["clock", "mark", "supervise", "text"]),
+    ("door", &["clock", "mark", "socket", "supervise", "text"]),
     ("store", &["case", "clock", "door", "engine", "graph", "id", "logs", "model", "text"]),
     ("workflow", &["clock", "engine", "graph", "id", "model", "prompt", "text"]),
     (
@@ -37,6 +37,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "capture",
             "case",
             "clock",
             "config",
@@ -52,6 +53,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "patrol",
             "police",
             "sandbox",
+            "socket",
             "store",
             "supervise",
             "text",

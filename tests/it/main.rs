@@ -14,6 +14,7 @@
 //! - `graphs`: graph files edited, checked, drawn, run and resumed from the outside.
 //! - `hardship`: bad settings, damaged files, folders that are none: said clearly, and nothing passes for clean.
 //! - `layers`: which room may use which.
+//! - `logs`: log files listed, their last entries, and those that come.
 //! - `model`: models over real HTTP, against the scripted server of `tests/support/model_server.rs`.
 //! - `model_stream`: the same, with answers that come in pieces.
 //! - `outage`: the real binary while a model's provider fails in every way there is, and after.
@@ -23,6 +24,7 @@
 //! - `sandbox`: the sandbox at a real engine with the real OpenClaw.
 //! - `setup`: the wizard in a real pseudo-terminal: its paths and its screens.
 //! - `spending`: budgets, ledger, fallbacks, circuit breaker, kept answers and placeholders, all around a model.
+//! - `transcripts`: `patrol --openclaw-home` over OpenClaw's own record, also killed while OpenClaw writes.
 //! - `watch`: the real binary watching a directory.
 //! - `with_model`: the real binary with a scripted model: votes, quorum, failures.
 #![allow(
@@ -56,10 +58,13 @@ mod graph_verbs;
 mod graphs;
 mod hardship;
 mod layers;
+mod logs;
 mod model;
 #[path = "../support/model_server.rs"]
 mod model_server;
 mod model_stream;
+#[path = "../support/openclaw_db.rs"]
+mod openclaw_db;
 mod outage;
 mod patrol;
 mod providers;
@@ -71,6 +76,7 @@ mod run;
 mod sandbox;
 mod setup;
 mod spending;
+mod transcripts;
 mod watch;
 mod with_model;
 #[path = "../support/world.rs"]

@@ -16,7 +16,7 @@ async fn openclaw_gets_ready_is_frozen_stops_and_leaves_nothing_behind() {
     let clock = sentrix::clock::system();
     let took = it
         .engine
-        .wait_ready(&it.layout, Duration::from_secs(180), &clock, |stage, _| stages.push(stage))
+        .wait_ready(&it.layout, Duration::from_mins(3), &clock, |stage, _| stages.push(stage))
         .await
         .unwrap();
     eprintln!("ready after {took:?}");
@@ -51,13 +51,10 @@ async fn a_configuration_that_openclaw_refuses_is_said_at_once_with_its_words() 
     it.up(&ContainerSpec::new(image)).await;
     let clock = sentrix::clock::system();
     let began = clock.monotonic();
-    let error = it
-        .engine
-        .wait_ready(&it.layout, Duration::from_secs(180), &clock, |_, _| {})
-        .await
-        .unwrap_err();
+    let error =
+        it.engine.wait_ready(&it.layout, Duration::from_mins(3), &clock, |_, _| {}).await.unwrap_err();
     let SandboxErrorKind::Died(death) = &error.kind else { panic!("{error}") };
     assert_eq!(death.exit_code, 78, "{error}");
     assert!(death.last_lines.iter().any(|line| line.contains("nonsense")), "{error}");
-    eprintln!("said after {:?}: {error}", clock.monotonic() - began);
+    eprintln!("said after {:?}: {error}", clock.monotonic().saturating_sub(began));
 }

@@ -90,7 +90,7 @@ pub(super) async fn resume(args: &PauseArgs) -> Outcome {
             printer::data(format_args!("{} goes on", found.name))?;
         }
         Format::Table => {
-            printer::data(format_args!("{} was not frozen: {}", found.name, found.state.word()))?
+            printer::data(format_args!("{} was not frozen: {}", found.name, found.state.word()))?;
         }
     }
     Ok(failure::DONE)

@@ -18,8 +18,10 @@ use crate::text;
 
 /// `sentrix build`
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "The Docker engine must be on this machine. Behind a proxy that shows certificates of its own, \
-    give its bundle with --ca-bundle. Exit codes: 0 built, 2 bad options, 3 no Docker, or the build failed.")]
+#[command(
+    after_help = "The Docker engine must be on this machine. Behind a proxy that shows certificates of its own, \
+    give its bundle with --ca-bundle. Exit codes: 0 built, 2 bad options, 3 no Docker, or the build failed."
+)]
 pub struct BuildArgs {
     /// Image that it begins with: Node 24.16 or newer on Debian
     #[arg(long, value_name = "IMAGE", default_value = DEFAULT_BASE)]

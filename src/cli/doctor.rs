@@ -109,7 +109,10 @@ fn of_engine(engine: &Engine) -> Vec<Check> {
     let mut all = vec![check(
         "Docker",
         if facts.podman { Health::Weak } else { Health::Good },
-        text::plain(&format!("{kind} {version} at {} (protocol {api}, {system}, {kernel})", engine.address())),
+        text::plain(&format!(
+            "{kind} {version} at {} (protocol {api}, {system}, {kernel})",
+            engine.address()
+        )),
         if facts.podman { "Sentrix is tried with Docker; with Podman it may work" } else { "" },
     )];
     if !facts.this_kernel {
@@ -198,9 +201,12 @@ async fn of_image(engine: &Engine, image: &str) -> Check {
         Ok(ImageState::Stale { why, .. }) => {
             check("image", Health::Weak, format!("{image}: {why}"), "build it again with `sentrix build`")
         }
-        Ok(ImageState::Missing) => {
-            check("image", Health::Weak, format!("{image} is not there"), "`sentrix build`, or let `run` do it")
-        }
+        Ok(ImageState::Missing) => check(
+            "image",
+            Health::Weak,
+            format!("{image} is not there"),
+            "`sentrix build`, or let `run` do it",
+        ),
         Err(error) => check("image", Health::Bad, error.to_string(), ""),
     }
 }
@@ -242,21 +248,18 @@ async fn of_sandbox(engine: &Engine, found: &Found, rows: &mut Vec<(String, Row)
         health = health.max_bad(Health::Weak);
         text::push(&mut said, format_args!(", relaxed: {}", text::plain(&found.relaxed)));
     }
-    match found.layout.as_ref().and_then(crate::sandbox::Layout::self_test) {
-        Some(report) => {
-            text::push(&mut said, format_args!("; {}", report.summary()));
-            if report.red().next().is_some() {
-                health = Health::Bad;
-                advice = String::from("stop it: an escape succeeded");
-            } else if report.untried().next().is_some() {
-                health = health.max_bad(Health::Weak);
-            }
-            rows.extend(report.rows.into_iter().map(|row| (name.to_string(), row)));
-        }
-        None => {
+    if let Some(report) = found.layout.as_ref().and_then(crate::sandbox::Layout::self_test) {
+        text::push(&mut said, format_args!("; {}", report.summary()));
+        if report.red().next().is_some() {
+            health = Health::Bad;
+            advice = String::from("stop it: an escape succeeded");
+        } else if report.untried().next().is_some() {
             health = health.max_bad(Health::Weak);
-            said.push_str("; no self-test is on record");
         }
+        rows.extend(report.rows.into_iter().map(|row| (name.to_string(), row)));
+    } else {
+        health = health.max_bad(Health::Weak);
+        said.push_str("; no self-test is on record");
     }
     check("sandbox", health, said, advice)
 }

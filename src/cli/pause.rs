@@ -89,7 +89,9 @@ pub(super) async fn resume(args: &PauseArgs) -> Outcome {
         Format::Table if found.state == State::Paused => {
             printer::data(format_args!("{} goes on", found.name))?;
         }
-        Format::Table => printer::data(format_args!("{} was not frozen: {}", found.name, found.state.word()))?,
+        Format::Table => {
+            printer::data(format_args!("{} was not frozen: {}", found.name, found.state.word()))?;
+        }
     }
     Ok(failure::DONE)
 }

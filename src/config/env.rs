@@ -130,16 +130,6 @@ variables! {
     XDG_RUNTIME_DIR;
     /// The user's folder: `~` in a path of the configuration.
     HOME;
-    /// Folder of the user's state: sandboxes are in `sentrix` in it (default `~/.local/state`).
-    XDG_STATE_HOME;
-    /// Folder of the user's sockets: rootless engines are looked for in it.
-    XDG_RUNTIME_DIR;
-    /// The Docker engine, as `unix:///var/run/docker.sock`; nowhere else is looked then.
-    DOCKER_HOST;
-    /// Context of Docker's command line whose engine is used.
-    DOCKER_CONTEXT;
-    /// Folder of Docker's command line, where its contexts are (default `~/.docker`).
-    DOCKER_CONFIG;
 }
 
 /// All variables, in the order in which they are documented.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::mark::{Mark, Pen, Source};
@@ -117,9 +116,4 @@ impl DoorError {
             _ => &[],
         }
     }
-}
-
-/// A path's parent, for messages that name the folder.
-pub(super) fn folder(path: &std::path::Path) -> PathBuf {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or_else(|| ".".into(), PathBuf::from)
 }

@@ -212,7 +212,7 @@ impl Engine {
     /// [`SandboxErrorKind::NotFound`], [`SandboxErrorKind::Engine`] with the engine's words.
     pub async fn start(&self, name: &SandboxName) -> Result<(), SandboxError> {
         let container = name.container();
-        self.patient(Duration::from_secs(60))
+        self.patient(Duration::from_mins(1))
             .start_container(&container, None)
             .await
             .map_err(|error| SandboxError::docker(format!("start {container}"), &error))
@@ -261,7 +261,7 @@ impl Engine {
     pub async fn restart(&self, name: &SandboxName, grace: Duration) -> Result<(), SandboxError> {
         let container = self.ours(name).await?;
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
-        self.patient(grace + Duration::from_secs(60))
+        self.patient(grace + Duration::from_mins(1))
             .restart_container(&container, Some(RestartContainerOptionsBuilder::default().t(seconds).build()))
             .await
             .map_err(|error| SandboxError::docker(format!("restart {container}"), &error))
@@ -396,7 +396,10 @@ impl Engine {
         let mut reaped = Reaped::default();
         let mut folder = layout.cloned();
         for found in self.list(Some(name)).await? {
-            if found.state == State::Running || found.state == State::Paused || found.state == State::Restarting {
+            if found.state == State::Running
+                || found.state == State::Paused
+                || found.state == State::Restarting
+            {
                 self.stop(name, GRACE).await?;
             }
             self.remove_container(&found.id).await?;
@@ -417,7 +420,7 @@ impl Engine {
     async fn remove_container(&self, container: &str) -> Result<(), SandboxError> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let removed = self
-            .patient(Duration::from_secs(60))
+            .patient(Duration::from_mins(1))
             .remove_container(container, Some(options))
             .await
             .map_err(|error| SandboxError::docker(format!("remove {container}"), &error));

@@ -57,7 +57,7 @@ pub enum Outcome {
 /// One attempt to reach an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Why it was looked for there, as "DOCKER_HOST".
+    /// Why it was looked for there, as `DOCKER_HOST`.
     pub why: String,
     /// The socket or address.
     pub address: String,
@@ -89,8 +89,10 @@ impl Diagnosis {
                 "the engine is installed and not running: `sudo systemctl start docker`, or start Docker Desktop",
             );
         }
-        if let Some(attempt) =
-            self.tried.iter().find(|attempt| matches!(attempt.outcome, Outcome::Odd(_) | Outcome::Unusable(_)))
+        if let Some(attempt) = self
+            .tried
+            .iter()
+            .find(|attempt| matches!(attempt.outcome, Outcome::Odd(_) | Outcome::Unusable(_)))
         {
             return match named {
                 Some(named) => {
@@ -139,7 +141,7 @@ pub struct Facts {
     pub remaps_users: bool,
     /// Whether it can filter system calls.
     pub seccomp: bool,
-    /// Whether an AppArmor profile is put around containers.
+    /// Whether a profile of `AppArmor` is put around containers.
     pub apparmor: bool,
     /// Runtimes by name, as `runc`, `runsc`, `kata`.
     pub runtimes: Vec<String>,
@@ -221,7 +223,9 @@ impl Engine {
             ErrorKind::ConnectionRefused => Outcome::NotRunning,
             _ => Outcome::Odd(error.to_string()),
         })?;
-        let odd = |error: bollard::errors::Error| Outcome::Odd(text::bounded(&text::plain(&error.to_string()), 200));
+        let odd = |error: bollard::errors::Error| {
+            Outcome::Odd(text::bounded(&text::plain(&error.to_string()), 200))
+        };
         let address = path.to_string_lossy().into_owned();
         let docker =
             Docker::connect_with_unix(&address, ANSWER.as_secs(), API_DEFAULT_VERSION).map_err(odd)?;
@@ -306,12 +310,11 @@ fn context(hints: &EngineHints) -> Option<(String, String)> {
     let json = |path: &Path| -> Option<serde_json::Value> {
         serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
     };
-    let (why, name) = match &hints.docker_context {
-        Some(name) => (String::from("DOCKER_CONTEXT"), name.clone()),
-        None => {
-            let name = json(&folder.join("config.json"))?.get("currentContext")?.as_str()?.to_owned();
-            (format!("context `{}` of Docker", text::plain(&name)), name)
-        }
+    let (why, name) = if let Some(name) = &hints.docker_context {
+        (String::from("DOCKER_CONTEXT"), name.clone())
+    } else {
+        let name = json(&folder.join("config.json"))?.get("currentContext")?.as_str()?.to_owned();
+        (format!("context `{}` of Docker", text::plain(&name)), name)
     };
     if name.is_empty() || name == "default" {
         return None;
@@ -333,7 +336,9 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 fn facts_of(info: bollard::models::SystemInfo, api: String) -> Facts {
     let security = info.security_options.unwrap_or_default();
     let has = |name: &str| {
-        security.iter().any(|option| option.split(',').any(|part| part == name || part == format!("name={name}")))
+        security
+            .iter()
+            .any(|option| option.split(',').any(|part| part == name || part == format!("name={name}")))
     };
     let kernel = info.kernel_version.unwrap_or_default();
     // Source: proc(5); where there is no such file, this is no Linux and the engine is in a virtual machine.
@@ -386,7 +391,8 @@ mod tests {
     async fn absence_silence_and_strangers_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("d.sock");
-        let hints = EngineHints { docker_host: Some(format!("unix://{}", path.display())), ..Default::default() };
+        let hints =
+            EngineHints { docker_host: Some(format!("unix://{}", path.display())), ..Default::default() };
         let absent = diagnosis(&hints).await;
         assert_eq!(absent.tried[0].outcome, Outcome::Absent);
         assert!(absent.to_string().contains("DOCKER_HOST names no socket"), "{absent}");
@@ -419,7 +425,8 @@ mod tests {
         let meta = folder.join("contexts/meta").join(hex(&Sha256::digest(b"mine")));
         std::fs::create_dir_all(&meta).unwrap();
         std::fs::write(folder.join("config.json"), r#"{"currentContext":"mine"}"#).unwrap();
-        std::fs::write(meta.join("meta.json"), r#"{"Endpoints":{"docker":{"Host":"unix:///x/d.sock"}}}"#).unwrap();
+        std::fs::write(meta.join("meta.json"), r#"{"Endpoints":{"docker":{"Host":"unix:///x/d.sock"}}}"#)
+            .unwrap();
         let all = candidates(&hints_in(dir.path()));
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].address, "unix:///x/d.sock");

@@ -135,8 +135,10 @@ mod tests {
 
     #[test]
     fn a_death_is_explained_with_its_last_lines() {
-        let death = Death { exit_code: 78, out_of_memory: false, last_lines: vec!["tools: unknown key".into()] };
-        let said = SandboxError { doing: "start sentrix-a".into(), kind: SandboxErrorKind::Died(Box::new(death)) };
+        let death =
+            Death { exit_code: 78, out_of_memory: false, last_lines: vec!["tools: unknown key".into()] };
+        let said =
+            SandboxError { doing: "start sentrix-a".into(), kind: SandboxErrorKind::Died(Box::new(death)) };
         assert_eq!(
             said.to_string(),
             "start sentrix-a: the container ended: OpenClaw refused its configuration\n  | tools: unknown key"

@@ -111,7 +111,8 @@ impl Copy {
                 },
                 FileType::Symlink => {
                     let target = readlinkat(held, name, Vec::new())?;
-                    let target: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(target.to_bytes());
+                    let target: &std::ffi::OsStr =
+                        std::os::unix::ffi::OsStrExt::from_bytes(target.to_bytes());
                     self.append(EntryType::Symlink, &path, Some(Path::new(target)), 0, std::io::empty())?;
                 }
                 FileType::RegularFile => match openat(held, name, flags, Mode::empty()) {

@@ -125,14 +125,12 @@ impl Engine {
                     to.extend(bytes.iter().take(room));
                 }
             }
-            got.code =
-                self.docker.inspect_exec(&id).await.map_err(failed)?.exit_code.unwrap_or_default();
+            got.code = self.docker.inspect_exec(&id).await.map_err(failed)?.exit_code.unwrap_or_default();
             Ok(got)
         };
-        tokio::time::timeout(exec.limit, run).await.map_err(|_| SandboxError {
-            doing: doing.clone(),
-            kind: SandboxErrorKind::Timeout(exec.limit),
-        })?
+        tokio::time::timeout(exec.limit, run)
+            .await
+            .map_err(|_| SandboxError { doing: doing.clone(), kind: SandboxErrorKind::Timeout(exec.limit) })?
     }
 
     /// The processes of a sandbox, as the host sees them; nothing is run in the container for it.
@@ -143,11 +141,10 @@ impl Engine {
         let container = self.ours(name).await?;
         // `args` goes last: everything after the second column belongs to it.
         let options = TopOptionsBuilder::default().ps_args("-o pid,ppid,args").build();
-        let top = self
-            .docker
-            .top_processes(&container, Some(options))
-            .await
-            .map_err(|error| SandboxError::docker(format!("list the processes of {container}"), &error))?;
+        let top =
+            self.docker.top_processes(&container, Some(options)).await.map_err(|error| {
+                SandboxError::docker(format!("list the processes of {container}"), &error)
+            })?;
         let rows = top.processes.unwrap_or_default();
         Ok(rows
             .into_iter()
@@ -185,7 +182,8 @@ fn stats_of(stats: &ContainerStatsResponse) -> Stats {
     let memory = stats.memory_stats.clone().unwrap_or_default();
     let detail = memory.stats.unwrap_or_default();
     // Source: docker/cli `calculateMemUsageUnixNoCache`: version 1 calls it `total_inactive_file`, 2 `inactive_file`.
-    let idle = detail.get("total_inactive_file").or_else(|| detail.get("inactive_file")).copied().unwrap_or(0);
+    let idle =
+        detail.get("total_inactive_file").or_else(|| detail.get("inactive_file")).copied().unwrap_or(0);
     let pids = stats.pids_stats.clone().unwrap_or_default();
     let cpu = stats.cpu_stats.clone().unwrap_or_default().cpu_usage.unwrap_or_default();
     Stats {

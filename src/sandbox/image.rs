@@ -31,9 +31,9 @@ pub const DEFAULT_BASE: &str = "node:24-bookworm-slim";
 /// Version of OpenClaw that Sentrix was tried with.
 pub const DEFAULT_OPENCLAW: &str = "2026.9.6";
 /// How long the whole build may take.
-const BUILD: Duration = Duration::from_secs(45 * 60);
+const BUILD: Duration = Duration::from_mins(45);
 /// How long the engine may say nothing while it builds.
-const SILENCE: Duration = Duration::from_secs(15 * 60);
+const SILENCE: Duration = Duration::from_mins(15);
 /// Largest bundle of certificates, in bytes.
 const MOST_CA_BYTES: u64 = 8 << 20;
 /// Lines that are kept to say why a build failed.
@@ -43,7 +43,7 @@ const LAST_LINES: usize = 15;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BakedChannel {
-    /// WhatsApp. Source: no longer in OpenClaw itself since 2026.9; the plugin `@openclaw/whatsapp`.
+    /// `WhatsApp`. Source: no longer in OpenClaw itself since 2026.9; the plugin `@openclaw/whatsapp`.
     Whatsapp,
 }
 
@@ -238,7 +238,9 @@ impl Engine {
             ImageState::Current(facts) | ImageState::Stale { facts, .. } => Ok(facts),
             ImageState::Missing => Err(SandboxError {
                 doing: format!("build {}", options.image),
-                kind: SandboxErrorKind::Build(String::from("the engine says it is done, and the image is not there")),
+                kind: SandboxErrorKind::Build(String::from(
+                    "the engine says it is done, and the image is not there",
+                )),
             }),
         }
     }
@@ -308,7 +310,8 @@ impl Engine {
         let body = ContainerCreateBody { image: Some(from.to_owned()), ..ContainerCreateBody::default() };
         let id = self.docker.create_container(None::<CreateContainerOptions>, body).await.map_err(failed)?.id;
         let labelled = async {
-            let integrity = self.small_file(&id, "/usr/local/share/sentrix/integrity").await.map_err(failed)?;
+            let integrity =
+                self.small_file(&id, "/usr/local/share/sentrix/integrity").await.map_err(failed)?;
             let labels = [
                 (Label::OURS, String::from("1")),
                 (Label::VERSION, env!("CARGO_PKG_VERSION").to_owned()),
@@ -316,7 +319,10 @@ impl Engine {
                 (Label::OPENCLAW, options.openclaw_version.clone()),
                 (Label::INTEGRITY, integrity),
                 (Label::BASE, options.base_image.clone()),
-                (Label::CHANNEL, options.channel.map(|channel| channel.word().to_owned()).unwrap_or_default()),
+                (
+                    Label::CHANNEL,
+                    options.channel.map(|channel| channel.word().to_owned()).unwrap_or_default(),
+                ),
                 (Label::CA, String::from(if ca { "1" } else { "0" })),
             ];
             let changes: Vec<String> =
@@ -329,7 +335,7 @@ impl Engine {
                 changes: Some(changes.join("\n")),
                 ..CommitContainerOptions::default()
             };
-            self.patient(Duration::from_secs(120))
+            self.patient(Duration::from_mins(2))
                 .commit_container(commit, ContainerConfig::default())
                 .await
                 .map_err(failed)
@@ -538,8 +544,10 @@ mod tests {
     fn the_context_is_the_same_each_time_and_needs_no_front_end() {
         assert_eq!(context(None), context(None));
         let names: Vec<String> = files().into_keys().collect();
-        assert_eq!(names, 
-            ["Dockerfile", "entry.mjs", "install.sh", "seccomp.json", "selftest-tools.mjs", "selftest.mjs"]);
+        assert_eq!(
+            names,
+            ["Dockerfile", "entry.mjs", "install.sh", "seccomp.json", "selftest-tools.mjs", "selftest.mjs"]
+        );
         let dockerfile = std::str::from_utf8(files()["Dockerfile"]).unwrap();
         assert!(!dockerfile.contains("syntax=") && !dockerfile.contains("--mount"));
         assert!(dockerfile.contains(&format!("ARG BASE_IMAGE={DEFAULT_BASE}")));
@@ -561,7 +569,8 @@ mod tests {
         let options = BuildOptions::default();
         let said = why_it_failed("code 1", &["npm error code SELF_SIGNED_CERT_IN_CHAIN".into()], &options);
         assert!(said.contains("--ca-bundle"), "{said}");
-        let said = why_it_failed("Get https://registry-1.docker.io/v2/: dial tcp: no such host", &[], &options);
+        let said =
+            why_it_failed("Get https://registry-1.docker.io/v2/: dial tcp: no such host", &[], &options);
         assert!(said.contains("node:24-bookworm-slim") && said.contains("--base-image"), "{said}");
     }
 

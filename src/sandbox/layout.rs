@@ -283,7 +283,7 @@ impl Layout {
     /// # Errors
     /// [`super::SandboxErrorKind::Io`] with the file.
     pub fn write_record(&self, record: &Record) -> Result<(), SandboxError> {
-        self.write_json(&self.record_file(), record)
+        Self::write_json(&self.record_file(), record)
     }
 
     /// What is remembered; `None` where nothing is, or it cannot be read.
@@ -292,7 +292,7 @@ impl Layout {
     }
 
     /// Writes a value of ours as JSON, 0600.
-    pub(super) fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<(), SandboxError> {
+    pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), SandboxError> {
         let text = serde_json::to_vec_pretty(value)
             .map_err(|error| SandboxError::io("write", path, std::io::Error::other(error)))?;
         write_file(path, &text, 0o600, None)

@@ -32,8 +32,8 @@ pub use engine::{Attempt, Diagnosis, Engine, EngineHints, Facts, Limits, Outcome
 pub use error::{Death, SandboxError, SandboxErrorKind};
 pub use exec::{Exec, ExecOutput, Process, Stats};
 pub use image::{
-    BakedChannel, BuildEvent, BuildOptions, DEFAULT_BASE, DEFAULT_IMAGE, DEFAULT_OPENCLAW, ImageFacts, ImageState,
-    Wanted, folder_hash,
+    BakedChannel, BuildEvent, BuildOptions, DEFAULT_BASE, DEFAULT_IMAGE, DEFAULT_OPENCLAW, ImageFacts,
+    ImageState, Wanted, folder_hash,
 };
 pub use layout::{Layout, Owner, Record};
 pub use name::{Label, SandboxName};

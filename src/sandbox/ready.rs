@@ -12,7 +12,7 @@ use crate::clock::SharedClock;
 /// How long OpenClaw may take to get ready.
 ///
 /// Source: 12 to 67 s were measured with 2026.9.6, by how busy the machine is.
-pub const READY: Duration = Duration::from_secs(180);
+pub const READY: Duration = Duration::from_mins(3);
 /// How often the gateway is asked.
 const ASK: Duration = Duration::from_millis(100);
 /// How often the container is looked at.
@@ -69,9 +69,8 @@ impl Engine {
             let stage = probe(layout).await;
             let now = clock.monotonic();
             let took = now.saturating_sub(began);
-            let due = told.is_none_or(|(last, at): (Stage, Duration)| {
-                last != stage || now.saturating_sub(at) >= LOOK
-            });
+            let due = told
+                .is_none_or(|(last, at): (Stage, Duration)| last != stage || now.saturating_sub(at) >= LOOK);
             if due {
                 progress(stage, took);
                 told = Some((stage, now));

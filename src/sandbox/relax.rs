@@ -128,14 +128,22 @@ impl Relax {
     /// What is then possible, as a sentence.
     pub const fn warning(self) -> &'static str {
         match self {
-            Self::Exec => "agents may run any command inside the container, and read every key that OpenClaw reads",
+            Self::Exec => {
+                "agents may run any command inside the container, and read every key that OpenClaw reads"
+            }
             Self::Workspace => {
                 "agents may read and write every file of the container that OpenClaw can, its keys and its state among them"
             }
             Self::Tools => "agents are offered every tool that OpenClaw has, not only the listed ones",
-            Self::Memory => "with less than 2g OpenClaw is ended by the kernel sooner or later, in the middle of a turn",
-            Self::Seccomp => "system calls are filtered by Docker's profile, which lets ptrace and more through",
-            Self::ReadOnly => "agents that can run commands may change OpenClaw itself until the container is removed",
+            Self::Memory => {
+                "with less than 2g OpenClaw is ended by the kernel sooner or later, in the middle of a turn"
+            }
+            Self::Seccomp => {
+                "system calls are filtered by Docker's profile, which lets ptrace and more through"
+            }
+            Self::ReadOnly => {
+                "agents that can run commands may change OpenClaw itself until the container is removed"
+            }
             Self::EgressOpen => {
                 "agents reach every host of the internet and of your network, this machine's ports included; nothing is checked or refused"
             }

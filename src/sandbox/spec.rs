@@ -166,13 +166,13 @@ impl ContainerSpec {
             );
         }
         if facts.memory_bytes > 0 && self.memory_bytes > facts.memory_bytes {
-            return refuse(
-                "use --memory",
-                format!("the engine has {} MiB in all", facts.memory_bytes >> 20),
-            );
+            return refuse("use --memory", format!("the engine has {} MiB in all", facts.memory_bytes >> 20));
         }
         if self.pids < FEWEST_PIDS {
-            return refuse("use --pids", format!("OpenClaw needs at least {FEWEST_PIDS} processes and threads"));
+            return refuse(
+                "use --pids",
+                format!("OpenClaw needs at least {FEWEST_PIDS} processes and threads"),
+            );
         }
         if self.milli_cpus < 100 {
             return refuse("use --cpus", String::from("less than a tenth of a core never gets ready"));
@@ -267,9 +267,8 @@ impl ContainerSpec {
 
     fn tmpfs(&self, owner: &Owner) -> HashMap<String, String> {
         let who = format!("uid={},gid={}", owner.uid, owner.gid);
-        let bounded = |size: &str| match self.off(Guard::Tmpfs) {
-            true => String::from("exec"),
-            false => format!("noexec,size={size}"),
+        let bounded = |size: &str| {
+            if self.off(Guard::Tmpfs) { String::from("exec") } else { format!("noexec,size={size}") }
         };
         HashMap::from([
             ("/tmp".to_owned(), format!("rw,nosuid,nodev,mode=1777,{}", bounded("256m"))),
@@ -277,10 +276,7 @@ impl ContainerSpec {
                 format!("{}/.cache", inside::HOME),
                 format!("rw,nosuid,nodev,mode=0700,{},{who}", bounded("256m")),
             ),
-            (
-                format!("{}/media", inside::CONFIG),
-                format!("rw,nosuid,nodev,noexec,mode=0700,size=64m,{who}"),
-            ),
+            (format!("{}/media", inside::CONFIG), format!("rw,nosuid,nodev,noexec,mode=0700,size=64m,{who}")),
         ])
     }
 
@@ -326,7 +322,8 @@ impl ContainerSpec {
         if ca {
             set("NODE_EXTRA_CA_CERTS", inside::CA);
         }
-        let user = if self.off(Guard::User) { String::from("0:0") } else { format!("{}:{}", owner.uid, owner.gid) };
+        let user =
+            if self.off(Guard::User) { String::from("0:0") } else { format!("{}:{}", owner.uid, owner.gid) };
         let network = match self.egress {
             Egress::Open => layout.name().container(),
             _ if self.off(Guard::NoNetwork) => String::from("bridge"),
@@ -456,12 +453,16 @@ mod tests {
             let calls = profile["syscalls"].as_array().unwrap();
             let calls = calls.iter().filter(|call| call["action"] == action);
             calls
-                .flat_map(|call| call["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().into()))
+                .flat_map(|call| {
+                    call["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().into())
+                })
                 .collect()
         };
         let (allowed, refused) = (named("SCMP_ACT_ALLOW"), named("SCMP_ACT_ERRNO"));
         assert!(allowed.is_disjoint(&refused));
-        for call in ["ptrace", "mount", "unshare", "bpf", "keyctl", "io_uring_setup", "kexec_load", "init_module"] {
+        for call in
+            ["ptrace", "mount", "unshare", "bpf", "keyctl", "io_uring_setup", "kexec_load", "init_module"]
+        {
             assert!(refused.contains(call), "{call}");
         }
     }

@@ -248,10 +248,8 @@ impl Engine {
             "egress": ask.egress.word(), "allowed": allowed, "pids": ask.pids, "largest": LARGEST_FILE,
             "bomb": ask.bomb, "rootless": self.facts().rootless
         });
-        let exec = Exec {
-            limit: INSIDE,
-            ..Exec::new(["node", "/opt/sentrix/selftest.mjs", &said.to_string()])
-        };
+        let exec =
+            Exec { limit: INSIDE, ..Exec::new(["node", "/opt/sentrix/selftest.mjs", &said.to_string()]) };
         let got = self.exec(name, &exec).await?;
         let places = [Place::Inside, Place::Door];
         Ok(rows(&got.stdout, &places, ask, &ended("the script", got.code, &got.stderr)))
@@ -278,8 +276,7 @@ impl Engine {
             input: input.to_string().into_bytes(),
             ..Exec::new(["node", "/opt/sentrix/selftest-tools.mjs"])
         };
-        let sockets =
-            Exec { limit: INSIDE, ..Exec::new(["cat", "/proc/net/tcp", "/proc/net/tcp6"]) };
+        let sockets = Exec { limit: INSIDE, ..Exec::new(["cat", "/proc/net/tcp", "/proc/net/tcp6"]) };
         let (turn, no_token, wrong_token, sockets) = tokio::join!(
             self.exec(name, &exec),
             unauthorized(layout, None),
@@ -310,7 +307,7 @@ impl Layout {
     /// # Errors
     /// [`super::SandboxErrorKind::Io`] with the file.
     pub fn write_self_test(&self, report: &Report) -> Result<(), SandboxError> {
-        self.write_json(&self.self_test_file(), report)
+        Self::write_json(&self.self_test_file(), report)
     }
 
     /// The outcome of the last self-test; `None` where there is none, or it cannot be read.
@@ -408,7 +405,9 @@ fn listening(table: &str) -> Verdict {
     match (seen, ports.is_empty()) {
         (0, _) => Verdict::CouldNotTry { why: String::from("nothing listens at all") },
         (_, true) => Verdict::Refused { how: format!("{seen} sockets listen, all of them at loopback") },
-        (_, false) => Verdict::Succeeded { how: format!("open to other interfaces: port {}", ports.join(", ")) },
+        (_, false) => {
+            Verdict::Succeeded { how: format!("open to other interfaces: port {}", ports.join(", ")) }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use sentrix::sandbox::{ContainerSpec, Engine, EngineHints, Layout, Owner, Sandbo
 use serde_json::{Value, json};
 
 /// The engine and the image that `tests/run` built; `None`, loudly, where there is none.
+#[expect(clippy::disallowed_methods, reason = "what tests/run says is no setting of the program")]
 pub(crate) async fn engine() -> Option<(Engine, String)> {
     let hints = EngineHints { docker_host: std::env::var("DOCKER_HOST").ok(), ..EngineHints::default() };
     let image = std::env::var("SENTRIX_TEST_IMAGE").ok();
@@ -94,7 +95,7 @@ impl Box_ {
     }
 
     pub(crate) async fn ready(&self) -> Duration {
-        let limit = Duration::from_secs(180);
+        let limit = Duration::from_mins(3);
         self.engine.wait_ready(&self.layout, limit, &clock::system(), |_, _| {}).await.unwrap()
     }
 }

@@ -24,16 +24,8 @@ pub(super) async fn engine() -> Result<Engine, Failure> {
 
 /// The folder under which each sandbox has its own.
 pub(super) fn root() -> Result<PathBuf, Failure> {
-<<<<<<< HEAD
     config::sandboxes()
         .ok_or_else(|| Failure::Usage(String::from("neither XDG_STATE_HOME nor HOME says where sandboxes go")))
-=======
-    let state = env::get(env::XDG_STATE_HOME).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || env::get(env::HOME).map(|home| PathBuf::from(home).join(".local/state"));
-    state.or_else(home).map(|folder| folder.join("sentrix")).ok_or_else(|| {
-        Failure::Usage(String::from("neither XDG_STATE_HOME nor HOME says where sandboxes go"))
-    })
->>>>>>> f-sandbox
 }
 
 /// Where an error of the sandbox leads.

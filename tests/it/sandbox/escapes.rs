@@ -155,13 +155,8 @@ async fn an_agent_is_refused_through_its_tools_and_the_gateway_wants_its_token()
     let began = clock.monotonic();
     let mut all = rows.unwrap();
     let token = it.layout.token().unwrap();
-<<<<<<< HEAD
     all.extend(it.engine.self_test_tools(&it.layout, &token, &ask, &Probe::new()).await.unwrap());
-    let after = clock.monotonic() - began;
-=======
-    all.extend(it.engine.self_test_tools(&it.layout, &token, &ask).await.unwrap());
     let after = clock.monotonic().saturating_sub(began);
->>>>>>> f-sandbox
     show(&format!("all guards, OpenClaw ready after {ready:?}, self-test {after:?} more"), &all);
     let report = sentrix::sandbox::selftest::Report::new(all, after, &clock);
     assert_eq!(report.refused(), report.rows.len(), "{}", report.summary());

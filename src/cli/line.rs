@@ -73,8 +73,10 @@ fn read(file: &Path) -> io::Result<Vec<String>> {
 }
 
 fn write(file: &Path, lines: &[String]) -> io::Result<()> {
-    let text: String =
-        lines.iter().map(|line| format!("{}\n", serde_json::Value::from(line.as_str()))).collect();
+    let mut text = String::new();
+    for line in lines {
+        text::push(&mut text, format_args!("{}\n", serde_json::Value::from(line.as_str())));
+    }
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nofollow());
     options.open(file)?.write_all(text.as_bytes())

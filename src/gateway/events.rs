@@ -78,17 +78,14 @@ impl Events {
     /// # Cancel safety
     /// No event is lost.
     pub async fn next(&mut self) -> Option<Event> {
-        let queued = match self.held.take() {
-            Some(held) => held,
-            None => match self.queue.recv().await {
-                Some(queued) => queued,
-                None => {
-                    let dropped = self.shared.dropped.swap(0, Ordering::AcqRel);
-                    return (dropped > 0).then_some(Event::Gap { dropped });
-                }
-            },
-        };
-        Some(self.give(queued))
+        if let Some(held) = self.held.take() {
+            return Some(self.give(held));
+        }
+        if let Some(queued) = self.queue.recv().await {
+            return Some(self.give(queued));
+        }
+        let dropped = self.shared.dropped.swap(0, Ordering::AcqRel);
+        (dropped > 0).then_some(Event::Gap { dropped })
     }
 
     fn give(&mut self, mut queued: Queued) -> Event {

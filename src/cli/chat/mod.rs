@@ -45,7 +45,7 @@ pub struct ChatArgs {
     /// The sandbox whose logs are in this directory
     #[arg(long, visible_alias = "log-dir", value_name = "DIR", conflicts_with = "gateway")]
     pub dir: Option<PathBuf>,
-    /// An OpenClaw that runs already: ws://127.0.0.1:18789, wss://…, or the path of a socket
+    /// An OpenClaw that runs already: `ws://127.0.0.1:18789`, `wss://…`, or the path of a socket
     #[arg(long, value_name = "URL", requires = "token_file")]
     pub gateway: Option<String>,
     /// File with that OpenClaw's gateway token
@@ -69,7 +69,7 @@ pub(super) fn run(global: &Global, args: &ChatArgs) -> Outcome {
         match &args.message {
             Some(message) => {
                 let ended = chat.say(message).await?;
-                Ok(code(&ended))
+                Ok(code(ended))
             }
             None => chat.converse().await,
         }
@@ -79,7 +79,7 @@ pub(super) fn run(global: &Global, args: &ChatArgs) -> Outcome {
     outcome
 }
 
-const fn code(ended: &Ended) -> u8 {
+const fn code(ended: Ended) -> u8 {
     match ended {
         Ended::Done => failure::DONE,
         Ended::Failed => failure::BAD_ANSWER,
@@ -172,13 +172,12 @@ impl<'a> Chat<'a> {
     /// Each line of standard input is a message.
     async fn read_all(&mut self) -> Outcome {
         let mut worst = failure::DONE;
-        let mut input = std::io::stdin().lock().lines();
-        while let Some(line) = input.next() {
+        for line in std::io::stdin().lock().lines() {
             let line = line.map_err(|error| {
                 Failure::Unavailable(anyhow::Error::new(error).context("cannot read standard input"))
             })?;
             if !line.trim().is_empty() {
-                let code = code(&self.say(line.trim()).await?);
+                let code = code(self.say(line.trim()).await?);
                 if code == failure::INTERRUPTED {
                     return Ok(code);
                 }
@@ -207,23 +206,20 @@ fn place(args: &ChatArgs) -> Result<Place, Failure> {
         config::sandboxes().ok_or_else(|| usage("neither XDG_STATE_HOME nor HOME is set".into()))?;
     let device = root.join("device.key");
     let history = root.join("chat_history");
-    let (address, token_file) = match (&args.gateway, &args.token_file) {
-        (Some(gateway), Some(file)) => {
-            let address = Address::parse(gateway).map_err(|error| usage(format!("--gateway: {error}")))?;
-            make_private(&root)?;
-            (address, file.clone())
+    let (address, token_file) = if let (Some(gateway), Some(file)) = (&args.gateway, &args.token_file) {
+        let address = Address::parse(gateway).map_err(|error| usage(format!("--gateway: {error}")))?;
+        make_private(&root)?;
+        (address, file.clone())
+    } else {
+        let folder = root.join(name(args, &root)?);
+        if !folder.is_dir() {
+            return Err(Failure::Unavailable(anyhow::anyhow!(
+                "there is no sandbox {}; start one with `sentrix run`, or give --gateway and --token-file for an OpenClaw \
+                 that runs already",
+                folder.display()
+            )));
         }
-        _ => {
-            let folder = root.join(name(args, &root)?);
-            if !folder.is_dir() {
-                return Err(Failure::Unavailable(anyhow::anyhow!(
-                    "there is no sandbox {}; start one with `sentrix run`, or give --gateway and --token-file for an \
-                     OpenClaw that runs already",
-                    folder.display()
-                )));
-            }
-            (Address::Socket(folder.join("gateway/gateway.sock")), folder.join("token"))
-        }
+        (Address::Socket(folder.join("gateway/gateway.sock")), folder.join("token"))
     };
     let mut connect = Connect::new(address, token(&token_file)?);
     connect.scopes = vec![Scope::Read, Scope::Write];

@@ -16,7 +16,7 @@ use crate::gateway::{Client, Event, EventFrame, Events, GatewayErrorKind};
 use crate::openclaw::gateway::names::method;
 
 /// How long a request may take, under load too.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// How long a run that was told to stop may take until it is left alone.
 const ABORT_LIMIT: Duration = Duration::from_secs(10);
 

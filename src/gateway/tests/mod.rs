@@ -39,7 +39,7 @@ async fn recorded_refusals_are_told_with_the_way_out() {
         let error = refused(case).await;
         let words = error.kind.to_string();
         assert!(!error.to_string().contains("secret-token"));
-        said += &format!("{case}: {words}\n    {}\n", error.help().unwrap());
+        crate::text::push(&mut said, format_args!("{case}: {words}\n    {}\n", error.help().unwrap()));
     }
     insta::assert_snapshot!(said, @r"
     version: it speaks protocol 5, and this Sentrix speaks protocol 4
@@ -176,7 +176,7 @@ async fn after(text: String) -> Ending {
     let connect = server.connect();
     let (connected, mut line) = join!(Client::connect(&connect, clock::system()), server.greet(|_| ()));
     let (client, mut events) = connected.unwrap();
-    let (_, ()) = join!(async { while events.next().await.is_some() {} }, async {
+    let ((), ()) = join!(async { while events.next().await.is_some() {} }, async {
         line.text(text).await;
         while line.hear().await.is_some() {}
     });

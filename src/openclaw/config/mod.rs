@@ -30,7 +30,7 @@ use secrets::Secrets;
 /// Where the configuration is inside of the container; `OPENCLAW_CONFIG_PATH` names it.
 pub const CONFIG_PATH: &str = "/etc/openclaw/openclaw.json";
 /// Where the files of [`Rendered::secrets`] are inside of the container: regular files without links, readable by
-/// their owner alone, who must be the user that runs `OpenClaw`. Source: docs, "SecretRef contract", file provider.
+/// their owner alone, who must be the user that runs `OpenClaw`. Source: docs, "`SecretRef` contract", file provider.
 pub const SECRETS_DIR: &str = "/run/sentrix/secrets";
 /// Where the door's proxy is inside of the container.
 pub const PROXY: &str = "http://127.0.0.1:3128";

@@ -107,10 +107,10 @@ pub(super) fn render(settings: &OpenClawSettings, secrets: &mut Secrets) -> Resu
             out.fallbacks.push(name);
         }
         let listed = out.providers.get_mut(&provider.id).and_then(|entry| entry.get_mut("models"));
-        if let Some(listed) = listed.and_then(Value::as_array_mut) {
-            if !listed.iter().any(|other| other["id"] == model.id) {
-                listed.push(described(model));
-            }
+        if let Some(listed) = listed.and_then(Value::as_array_mut)
+            && !listed.iter().any(|other| other["id"] == model.id)
+        {
+            listed.push(described(model));
         }
     }
     Ok(out)

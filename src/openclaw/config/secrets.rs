@@ -15,7 +15,7 @@ impl Secrets {
     /// Keeps a secret in a file, and gives the reference to it. The name is also that of the secret's provider: small
     /// letters, digits, `_` and `-`, 64 at most; others become `_`.
     ///
-    /// Source: docs, "SecretRef contract": a `singleValue` provider is one file, whose value has the id `value`.
+    /// Source: docs, "`SecretRef` contract": a `singleValue` provider is one file, whose value has the id `value`.
     pub(super) fn put(&mut self, name: &str, secret: &SecretString) -> Value {
         let sound = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' { c } else { '_' };
         let name: String = name.chars().take(64).map(sound).collect();

@@ -9,7 +9,11 @@ pub mod method {
     pub const CHAT_SEND: &str = "chat.send";
     /// `{sessionKey, runId?}` → `{aborted, runIds}`.
     pub const CHAT_ABORT: &str = "chat.abort";
-    /// `{sessionKey, limit?}` → `{messages}`.
+    /// `{sessionKey, limit? (1000 at most), offset?, messageId?, maxChars?, maxBytes?, cursor?}` → `{messages, totalMessages,
+    /// hasMore, deltaCursor, sessionId, sessionInfo}`. Messages are as in `session.message`, whole runs with tool calls and
+    /// results, each with `__openclaw: {id, runId, seq, transcriptPosition}`. With an earlier `deltaCursor` as `cursor`:
+    /// `{kind: "delta", messages, deltaCursor}`, or `{kind: "reset"}` where more than 200 events or 1 MB came since, or the
+    /// session was compacted. Long texts are cut, control tokens taken out: no forensic record.
     pub const CHAT_HISTORY: &str = "chat.history";
     /// `{}` → `{sessions, hasMore}`; 100 rows unless told.
     pub const SESSIONS_LIST: &str = "sessions.list";

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -114,7 +115,7 @@ fn what_a_relaxed_option_changes() {
         let rendered = render(&settings).unwrap();
         assert_eq!(faults(&rendered.config), [""; 0]);
         for relaxed in &rendered.relaxed {
-            said += &format!("{}: {}\n", relaxed.option, relaxed.means);
+            writeln!(said, "{}: {}", relaxed.option, relaxed.means).unwrap();
         }
         differences("", &safe, &rendered.config, &mut said);
     };
@@ -143,10 +144,12 @@ fn differences(path: &str, one: &Value, other: &Value, said: &mut String) {
         }
         (Value::Array(a), Value::Array(b)) => {
             for more in b.iter().filter(|item| !a.contains(item)) {
-                *said += &format!("    {}[] + {more}\n", &path[1..]);
+                writeln!(said, "    {}[] + {more}", path.trim_start_matches('.')).unwrap();
             }
         }
-        (one, other) if one != other => *said += &format!("    {} = {other}\n", &path[1..]),
+        (one, other) if one != other => {
+            writeln!(said, "    {} = {other}", path.trim_start_matches('.')).unwrap();
+        }
         _ => {}
     }
 }

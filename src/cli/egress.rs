@@ -423,6 +423,11 @@ fn line_json(line: &Line<'_>) -> Value {
     })
 }
 
+/// A moment of the last months, to the minute.
+fn short(millis: i64) -> String {
+    moment(millis).chars().skip(5).take(11).collect()
+}
+
 fn page(lines: &[Line<'_>]) -> String {
     let mut table = Page::new(&["DESTINATION", "OK", "DENIED", "SENT", "RECEIVED", "FIRST", "LAST", "BY"]);
     for line in lines {
@@ -441,8 +446,8 @@ fn page(lines: &[Line<'_>]) -> String {
             thousands(row.denied),
             size(row.bytes_up),
             size(row.bytes_down),
-            moment(row.first_ms),
-            moment(row.last_ms),
+            short(row.first_ms),
+            short(row.last_ms),
             by,
         ]);
     }

@@ -385,3 +385,52 @@ async fn the_door_closes_with_its_last_copy() {
     }
     panic!("the socket is still there");
 }
+
+#[tokio::test]
+async fn a_door_that_finishes_has_told_everything() {
+    let desk = Desk::new("");
+    desk.world.server("model.example", 443, echo().await);
+    let mut client = desk.tunnel("model.example:443").await;
+    for n in 0..50 {
+        desk.say(&format!("CONNECT n{n}.example:443 HTTP/1.1\r\n\r\n")).await;
+    }
+    assert!(desk.door.finish(std::time::Duration::from_secs(5)).await);
+    let events = desk.sink.events();
+    assert_eq!(events.len(), 51);
+    let last = events.iter().find(|event| event.host == "model.example").unwrap();
+    assert_eq!((last.verdict, last.reason), (Verdict::Allowed, Some(Reason::Closing)));
+    assert_eq!(client.rest_bytes().await, b"");
+}
+
+#[tokio::test]
+async fn what_a_client_leaves_behind_ends_with_it() {
+    let ended = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&ended);
+    let address = server(move |mut stream: TcpStream| {
+        let count = Arc::clone(&count);
+        async move {
+            let mut room = [0; 1_024];
+            // A server that never answers.
+            while let Ok(1..) = stream.read(&mut room).await {}
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    })
+    .await;
+    let desk = Desk::new(HTTP_RULES);
+    desk.world.server("web.example", 80, address);
+    for through_tunnel in [true, false] {
+        let mut client =
+            if through_tunnel { desk.tunnel("web.example:80").await } else { desk.client().await };
+        let uri = if through_tunnel { "/" } else { "http://web.example/" };
+        client.write(format!("GET {uri} HTTP/1.1\r\nHost: web.example\r\n\r\n").as_bytes()).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    desk.events(2).await;
+    for _ in 0..200 {
+        if ended.load(Ordering::SeqCst) == 2 && desk.door.counters().open == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("{:?}", desk.door.counters());
+}

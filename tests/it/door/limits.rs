@@ -55,7 +55,9 @@ async fn a_header_bomb_is_refused() {
 async fn a_thousand_connections_at_once() {
     let desk = Desk::with(
         ECHO,
-        Limits { connections: 1_024, new_per_second: 10_000,
+        Limits {
+            connections: 1_024,
+            new_per_second: 10_000,
             burst: 10_000,
             hello_time: Duration::from_secs(6),
             ..Limits::default()

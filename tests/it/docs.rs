@@ -49,6 +49,15 @@ fn made(begin: &str, end: &str, text: &str, test: &str) {
 }
 
 #[test]
+fn the_table_of_escapes_is_the_self_test() {
+    let mut table = String::from("| a hostile agent tries to | and is refused by |\n|---|---|\n");
+    for row in sentrix::sandbox::selftest::TRIES {
+        table.extend(["| ", row.what, " (`", row.id, "`) | ", row.guard.word(), " |\n"]);
+    }
+    made("<!-- escapes -->", "<!-- end of escapes -->", &table, "the_table_of_escapes_is_the_self_test");
+}
+
+#[test]
 fn the_sections_of_providers_are_the_table() {
     made(
         "<!-- providers -->",

@@ -40,7 +40,9 @@ fn is_known(command: &str, ours: &[String]) -> bool {
         return words.next().is_none_or(|word| program == "openclaw" && word == "gateway");
     }
     if INITS.contains(&program) {
-        return words.next() == Some("--") && words.next().is_some_and(|word| NODES.contains(&word)) && words.next() == Some(ENTRY);
+        return words.next() == Some("--")
+            && words.next().is_some_and(|word| NODES.contains(&word))
+            && words.next() == Some(ENTRY);
     }
     if !NODES.contains(&program) {
         return false;
@@ -51,7 +53,9 @@ fn is_known(command: &str, ours: &[String]) -> bool {
     if script == ENTRY {
         return words.next().is_none();
     }
-    let Some(inside) = script.strip_prefix(DIST).or_else(|| script.strip_prefix("/usr/lib/node_modules/openclaw/")) else {
+    let Some(inside) =
+        script.strip_prefix(DIST).or_else(|| script.strip_prefix("/usr/lib/node_modules/openclaw/"))
+    else {
         return false;
     };
     if inside.contains("..") {
@@ -60,7 +64,9 @@ fn is_known(command: &str, ours: &[String]) -> bool {
     if inside == "openclaw.mjs" {
         return words.next() == Some("gateway");
     }
-    inside.strip_prefix("dist/").is_some_and(|inside| WORKERS.contains(&inside) || inside.ends_with(".worker.js"))
+    inside
+        .strip_prefix("dist/")
+        .is_some_and(|inside| WORKERS.contains(&inside) || inside.ends_with(".worker.js"))
 }
 
 #[cfg(test)]

@@ -96,9 +96,17 @@ struct RawEntry {
 }
 
 enum GatewayEntry {
-    Item { item: Box<Item>, size: usize, arrived: Duration, at: i64 },
+    Item {
+        item: Box<Item>,
+        size: usize,
+        arrived: Duration,
+        at: i64,
+    },
     /// All that happened before is told.
-    CaughtUp { at: i64, arrived: Duration },
+    CaughtUp {
+        at: i64,
+        arrived: Duration,
+    },
 }
 
 impl GatewayEntry {
@@ -448,11 +456,7 @@ impl Collector {
                 } else {
                     (Source::Gateway, gateway_is_ready(gateway), Source::Raw, age(raw.arrived) >= MAX_WAIT)
                 };
-                if overdue {
-                    Some(other)
-                } else {
-                    ready.then_some(first)
-                }
+                if overdue { Some(other) } else { ready.then_some(first) }
             }
         }
     }
@@ -490,7 +494,8 @@ impl Collector {
         match &entry.head {
             Err(why) => {
                 self.raw_counts.unreadable += 1;
-                let why = format!("a line of the raw stream is none that OpenClaw writes: {why}: {}", entry.text);
+                let why =
+                    format!("a line of the raw stream is none that OpenClaw writes: {why}: {}", entry.text);
                 self.incident(Incident::new(IncidentKind::RawForeign, &why));
             }
             Ok(head) if self.leave_out.contains(&head.run) => self.raw_counts.withheld += 1,
@@ -501,7 +506,8 @@ impl Collector {
             }
             Ok(head) => {
                 let identity = self.runs.identity(&head.run);
-                let mark = Mark::Raw { sandbox: &self.sandbox, generation: &entry.generation, end: entry.end };
+                let mark =
+                    Mark::Raw { sandbox: &self.sandbox, generation: &entry.generation, end: entry.end };
                 let Ok((line, _)) = line::read(&entry.text) else { return false };
                 let line = line.log_event(identity.as_ref(), self.reasoning, &mark);
                 let (run, end) = (head.run.clone(), head.ends.then_some(head.ts));
@@ -579,18 +585,15 @@ impl Collector {
         body.insert("kind".into(), incident.kind.as_str().into());
         body.insert("text".into(), incident.to_string().into());
         let run = format!("sentrix:{}:{}:{ts}", self.sandbox, incident.kind);
-        let identity = Identity {
-            session_key: format!("sentrix:{}", self.sandbox),
-            agent_id: Some("sentrix".into()),
-        };
+        let identity =
+            Identity { session_key: format!("sentrix:{}", self.sandbox), agent_id: Some("sentrix".into()) };
         event_line(ts, event::INCIDENT, &run, &body, Some(&identity), &Mark::Own { sandbox: &self.sandbox })
     }
 
     /// Appends a line; whether it is in the log.
     fn write(&mut self, line: String) -> bool {
-        let written = RawValue::from_string(line)
-            .map_err(|error| LogsError::sink(error))
-            .and_then(|line| self.writer.append(&line));
+        let written =
+            RawValue::from_string(line).map_err(LogsError::sink).and_then(|line| self.writer.append(&line));
         let now = self.clock.monotonic();
         match written {
             Ok(path) => {
@@ -664,7 +667,10 @@ impl Collector {
         if !self.raw_counts.is_balanced() || !self.gateway_counts.is_balanced() {
             self.incident(Incident::new(
                 IncidentKind::CaptureMiscounted,
-                &format!("the counters do not add up: raw {:?}, gateway {:?}", self.raw_counts, self.gateway_counts),
+                &format!(
+                    "the counters do not add up: raw {:?}, gateway {:?}",
+                    self.raw_counts, self.gateway_counts
+                ),
             ));
         }
         let now = self.clock.monotonic();

@@ -40,7 +40,10 @@ const MAX_BYTES: u64 = 256 << 20;
 /// What stands at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Entry {
-    File { length: u64, hash: [u8; 16] },
+    File {
+        length: u64,
+        hash: [u8; 16],
+    },
     /// A link, pipe, socket or device.
     Odd,
 }
@@ -87,8 +90,10 @@ impl Ledger {
             }
             let inner = path.join(&name);
             let kind = match entry.file_type() {
-                FileType::Unknown => rustix::fs::statat(folder, &*name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
-                    .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)),
+                FileType::Unknown => {
+                    rustix::fs::statat(folder, &*name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+                        .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
+                }
                 kind => kind,
             };
             match kind {
@@ -209,7 +214,8 @@ mod tests {
         fs::write(home.join("extensions/x/evil\u{1b}.js"), "x").unwrap();
         symlink("/etc", home.join("workspace/skills/etc")).unwrap();
         symlink("/etc", home.join("skills")).unwrap();
-        rustix::fs::mkfifoat(rustix::fs::CWD, home.join("extensions/pipe"), Mode::from_raw_mode(0o600)).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, home.join("extensions/pipe"), Mode::from_raw_mode(0o600))
+            .unwrap();
         let now = Ledger::scan(home);
         assert_eq!(now.len(), 5);
         let told: Vec<String> = now.changes(&before).iter().map(ToString::to_string).collect();

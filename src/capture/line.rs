@@ -137,7 +137,10 @@ mod tests {
     fn a_delta_keeps_the_shape_that_readers_know() {
         let identity = Identity { session_key: "agent:main:main".into(), agent_id: Some("main".into()) };
         let (line, head) = read(DELTA).unwrap();
-        assert_eq!((head.ts, head.run.as_str(), head.thinking, head.ends), (1_795_351_835_587, "88e8", false, false));
+        assert_eq!(
+            (head.ts, head.run.as_str(), head.thinking, head.ends),
+            (1_795_351_835_587, "88e8", false, false)
+        );
         let expected = DELTA.replace("\"}", "\",\"src\":\"box:raw:1f-0a:140\"}");
         assert_eq!(line.log_event(Some(&identity), true, &mark()), expected);
         let (line, head) = read(END).unwrap();

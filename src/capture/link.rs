@@ -44,7 +44,11 @@ pub trait History: Send + Sync {
     ///
     /// # Errors
     /// Why they cannot be had, in safe words.
-    fn messages(&self, session_key: &str, since: i64) -> impl Future<Output = Result<Vec<Value>, String>> + Send;
+    fn messages(
+        &self,
+        session_key: &str,
+        since: i64,
+    ) -> impl Future<Output = Result<Vec<Value>, String>> + Send;
 }
 
 /// The gateway's own history.
@@ -57,7 +61,11 @@ impl History for Asked<'_> {
         let mut rows = Vec::new();
         for page in 0..SESSION_PAGES {
             let params = json!({ "limit": SESSIONS, "offset": page * SESSIONS, "sortBy": "updatedAt" });
-            let answer = self.client.call(method::SESSIONS_LIST, params, ANSWER).await.map_err(|error| words(&error))?;
+            let answer = self
+                .client
+                .call(method::SESSIONS_LIST, params, ANSWER)
+                .await
+                .map_err(|error| words(&error))?;
             let listed = answer.get("sessions").and_then(Value::as_array).cloned().unwrap_or_default();
             let count = listed.len();
             let fresh = |row: &Value| {
@@ -79,11 +87,16 @@ impl History for Asked<'_> {
         let mut offset = 0;
         for _ in 0..MESSAGE_PAGES {
             let params = json!({ "sessionKey": session_key, "limit": MESSAGES, "offset": offset, "maxChars": MOST_CHARS });
-            let answer = self.client.call(method::CHAT_HISTORY, params, ANSWER).await.map_err(|error| words(&error))?;
+            let answer = self
+                .client
+                .call(method::CHAT_HISTORY, params, ANSWER)
+                .await
+                .map_err(|error| words(&error))?;
             let messages = answer.get("messages").and_then(Value::as_array).cloned().unwrap_or_default();
             let oldest = messages.iter().filter_map(recorded_at).min();
             let more = answer.get("hasMore") == Some(&Value::Bool(true)) && !messages.is_empty();
-            let next = answer.get("nextOffset").and_then(Value::as_u64).and_then(|next| usize::try_from(next).ok());
+            let next =
+                answer.get("nextOffset").and_then(Value::as_u64).and_then(|next| usize::try_from(next).ok());
             offset = next.filter(|next| *next > offset).unwrap_or(offset + messages.len());
             pages.push(messages);
             if !more || oldest.is_some_and(|oldest| oldest < since) {
@@ -96,7 +109,10 @@ impl History for Asked<'_> {
 }
 
 fn recorded_at(message: &Value) -> Option<i64> {
-    message.pointer("/__openclaw/recordTimestampMs").or_else(|| message.get("timestamp")).and_then(Value::as_i64)
+    message
+        .pointer("/__openclaw/recordTimestampMs")
+        .or_else(|| message.get("timestamp"))
+        .and_then(Value::as_i64)
 }
 
 fn words(error: &GatewayError) -> String {

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+
 /// How the mark begins in an event's line.
 const KEY: &[u8] = b",\"src\":\"";
 /// Longest mark that is one.
@@ -65,11 +67,11 @@ pub(super) fn read<'a>(line: &'a [u8], sandbox: &'a str) -> Option<Mark<'a>> {
 
 /// The name that a hostile id becomes within a mark: itself where it is short and plain, else its hash.
 pub(super) fn plain(name: &str) -> String {
-    let fits = name.len() <= 200 && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
+    let fits = name.len() <= 200
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
     if fits {
         return name.to_owned();
     }
-    use sha2::{Digest, Sha256};
     let digest = Sha256::digest(name.as_bytes());
     digest.iter().take(16).fold("h".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
@@ -85,7 +87,8 @@ mod tests {
             Mark::Gateway { sandbox: "a", caught_up: 17, name: "tool:r:tool_search_code:call_4:x:1:call" },
             Mark::Own { sandbox: "a" },
         ] {
-            let line = format!(",\n{{\"text\":\"a,\\\"src\\\":\\\"a:raw:9-ff:99\\\"\",\"src\":\"{mark}\"}}\n");
+            let line =
+                format!(",\n{{\"text\":\"a,\\\"src\\\":\\\"a:raw:9-ff:99\\\"\",\"src\":\"{mark}\"}}\n");
             assert_eq!(read(line.trim_start_matches([',', '\n']).as_bytes(), "a"), Some(mark), "{line}");
             assert_eq!(read(line.as_bytes(), "b"), None);
             assert_eq!(read(line.trim_end().trim_end_matches('}').as_bytes(), "a"), None, "torn");

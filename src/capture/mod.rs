@@ -56,7 +56,7 @@ use crate::supervise::{Shutdown, TaskKind};
 /// Size from which the raw stream's file is put aside, unless told otherwise.
 pub const RAW_ROTATE_BYTES: u64 = 64 << 20;
 /// How often skills and plugins are looked at, unless told otherwise.
-pub const LEDGER_EVERY: Duration = Duration::from_secs(60);
+pub const LEDGER_EVERY: Duration = Duration::from_mins(1);
 /// Things of the gateway and incidents that wait for the collector.
 const MAX_FEED: usize = 256;
 /// How often counters are checked and shown.
@@ -121,6 +121,7 @@ impl Capture {
     ///
     /// # Errors
     /// `Name` and `Nothing` for settings that make no sense; `Directory`, `Logs`, `Busy`.
+    #[expect(clippy::needless_pass_by_value, reason = "a capture takes its settings over")]
     pub fn start(
         settings: Settings,
         clock: SharedClock,
@@ -139,10 +140,10 @@ impl Capture {
         std::fs::create_dir_all(&settings.log_dir).map_err(directory)?;
         let lock = lock(&settings)?;
         let has_gateway = settings.gateway.is_some();
-        let mut recorded =
-            recover::read(&settings.log_dir, name, has_gateway).map_err(CaptureError::Logs)?;
+        let mut recorded = recover::read(&settings.log_dir, name, has_gateway).map_err(CaptureError::Logs)?;
         let starts = std::mem::take(&mut recorded.starts);
-        let tail = settings.raw.as_deref().map(|raw| raw::RawTail::new(raw, settings.raw_rotate_bytes, starts));
+        let tail =
+            settings.raw.as_deref().map(|raw| raw::RawTail::new(raw, settings.raw_rotate_bytes, starts));
         let writer = LogWriter::new(&settings.log_dir, settings.rotate, Arc::clone(&clock));
         let collector = Collector::new(Parts {
             sandbox: name.clone(),
@@ -173,7 +174,11 @@ impl Capture {
         }
         if let Some(home) = settings.home.clone() {
             let every = settings.ledger_every;
-            shutdown.spawn("skills and plugins", TaskKind::Optional, watch_ledger(home, every, seen.clone(), stop.clone()));
+            shutdown.spawn(
+                "skills and plugins",
+                TaskKind::Optional,
+                watch_ledger(home, every, seen.clone(), stop.clone()),
+            );
         }
         let owner = Owner {
             collector,

@@ -76,7 +76,14 @@ impl Observer {
     }
 
     /// Takes a live frame.
-    pub(super) fn frame(&mut self, name: &str, payload: &Value, now: i64, runs: &mut Runs, out: &mut Vec<Item>) {
+    pub(super) fn frame(
+        &mut self,
+        name: &str,
+        payload: &Value,
+        now: i64,
+        runs: &mut Runs,
+        out: &mut Vec<Item>,
+    ) {
         let key = text(payload, "sessionKey");
         let agent = payload.get("agentId").and_then(Value::as_str);
         let place = Place { session: key, agent, now };
@@ -159,10 +166,18 @@ impl Observer {
                 let key = message.get("idempotencyKey").and_then(Value::as_str);
                 let run = key.and_then(|key| key.strip_suffix(":user")).unwrap_or(run);
                 runs.learn(run, place.session, place.agent);
-                let known = !run.is_empty() || runs.sessions().get(place.session).is_some_and(|it| it.active_run.is_some());
+                let known = !run.is_empty()
+                    || runs.sessions().get(place.session).is_some_and(|it| it.active_run.is_some());
                 let body = object(json!({ "text": said(message.get("content")) }));
                 let when = if known { When::Now } else { When::Later };
-                out.push(place.item(format!("msg:{id}"), sent.unwrap_or(at), run, event::USER_MESSAGE, body, when));
+                out.push(place.item(
+                    format!("msg:{id}"),
+                    sent.unwrap_or(at),
+                    run,
+                    event::USER_MESSAGE,
+                    body,
+                    when,
+                ));
             }
             "assistant" => self.assistant(message, id, run, at, place, out),
             "toolResult" => {
@@ -178,7 +193,16 @@ impl Observer {
                     let parent = text(part, "parentToolCallId");
                     if text(part, "type") == "toolCall" {
                         let call = text(part, "id");
-                        self.call(run, call, parent, text(part, "name"), part.get("arguments"), at, place, out);
+                        self.call(
+                            run,
+                            call,
+                            parent,
+                            text(part, "name"),
+                            part.get("arguments"),
+                            at,
+                            place,
+                            out,
+                        );
                     } else if part.get("toolCallId").is_some() {
                         let ok = part.get("isError") != Some(&Value::Bool(true));
                         let (call, tool) = (text(part, "toolCallId"), text(part, "toolName"));
@@ -191,7 +215,15 @@ impl Observer {
     }
 
     /// What the agent said: tool calls, and, where nobody else has them, text and thinking.
-    fn assistant(&mut self, message: &Value, id: &str, run: &str, at: i64, place: Place<'_>, out: &mut Vec<Item>) {
+    fn assistant(
+        &mut self,
+        message: &Value,
+        id: &str,
+        run: &str,
+        at: i64,
+        place: Place<'_>,
+        out: &mut Vec<Item>,
+    ) {
         let parts = message.get("content").and_then(Value::as_array);
         let of = |kind: &str, key: &str| {
             let texts: Vec<&str> = parts
@@ -235,7 +267,8 @@ impl Observer {
         runs.learn(run, place.session, place.agent);
         runs.session(place.session, place.now);
         let at = payload.get("ts").and_then(Value::as_i64).unwrap_or(place.now);
-        let (call, tool, parent) = (text(data, "toolCallId"), text(data, "name"), text(data, "parentToolCallId"));
+        let (call, tool, parent) =
+            (text(data, "toolCallId"), text(data, "name"), text(data, "parentToolCallId"));
         out.extend(self.preambles.remove(run));
         match text(data, "phase") {
             "start" => self.call(run, call, parent, tool, data.get("args"), at, place, out),
@@ -317,7 +350,8 @@ impl Observer {
         if child.is_empty() {
             return;
         }
-        let args = self.spawns.iter().rev().find(|(name, _)| *name == format!("{run}:{call}")).map(|(_, args)| args);
+        let args =
+            self.spawns.iter().rev().find(|(name, _)| *name == format!("{run}:{call}")).map(|(_, args)| args);
         let arg = |key| args.and_then(|args| args.get(key)).and_then(Value::as_str).unwrap_or_default();
         let body = spawn_body(child, place.session, child_run, arg("label"), arg("task"));
         let session = runs.session(child, at);
@@ -382,7 +416,13 @@ impl Observer {
             _ => return,
         }
         // The row beside it may be older than the phase.
-        let status = if phase == "start" { "running" } else if phase == "end" { "done" } else { "failed" };
+        let status = if phase == "start" {
+            "running"
+        } else if phase == "end" {
+            "done"
+        } else {
+            "failed"
+        };
         session.status = Some(status.to_owned());
         let body = object(json!({ "status": status }));
         let name = format!("changed:{run}:{phase}");
@@ -412,7 +452,9 @@ impl Observer {
     fn approval(kind: &str, state: &str, payload: &Value, now: i64, out: &mut Vec<Item>) {
         let request = payload.get("request").unwrap_or(&Value::Null);
         let id = text(payload, "id");
-        let at = ["ts", "createdAtMs", "resolvedAtMs"].into_iter().find_map(|key| payload.get(key).and_then(Value::as_i64));
+        let at = ["ts", "createdAtMs", "resolvedAtMs"]
+            .into_iter()
+            .find_map(|key| payload.get(key).and_then(Value::as_i64));
         let title = [text(request, "title"), text(request, "command"), text(request, "toolName")];
         let title = title.into_iter().find(|title| !title.is_empty()).unwrap_or_default();
         let mut told = format!("{kind} approval {state}: {title}");
@@ -446,6 +488,7 @@ impl Observer {
 }
 
 impl Place<'_> {
+    #[expect(clippy::needless_pass_by_value, reason = "every caller makes the name for it")]
     fn item(
         &self,
         name: String,
@@ -500,7 +543,10 @@ fn spawn_body(child: &str, parent: &str, run: &str, label: &str, task: &str) -> 
 
 /// When OpenClaw wrote a message into its transcript.
 fn recorded_at(message: &Value) -> Option<i64> {
-    message.pointer("/__openclaw/recordTimestampMs").or_else(|| message.get("timestamp")).and_then(Value::as_i64)
+    message
+        .pointer("/__openclaw/recordTimestampMs")
+        .or_else(|| message.get("timestamp"))
+        .and_then(Value::as_i64)
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

@@ -41,7 +41,9 @@ fn is_known(command: &str, ours: &[String]) -> bool {
         return words.next().is_none_or(|word| program == "openclaw" && word == "gateway");
     }
     if INITS.contains(&program) {
-        return words.next() == Some("--") && words.next().is_some_and(|word| NODES.contains(&word)) && words.next() == Some(ENTRY);
+        return words.next() == Some("--")
+            && words.next().is_some_and(|word| NODES.contains(&word))
+            && words.next() == Some(ENTRY);
     }
     if !NODES.contains(&program) {
         return false;
@@ -65,7 +67,9 @@ fn is_known(command: &str, ours: &[String]) -> bool {
     if inside == "openclaw.mjs" {
         return words.next() == Some("gateway");
     }
-    inside.strip_prefix("dist/").is_some_and(|inside| WORKERS.contains(&inside) || inside.ends_with(".worker.js"))
+    inside
+        .strip_prefix("dist/")
+        .is_some_and(|inside| WORKERS.contains(&inside) || inside.ends_with(".worker.js"))
 }
 
 #[cfg(test)]

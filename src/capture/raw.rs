@@ -198,9 +198,10 @@ impl RawTail {
                 return;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                (IncidentKind::RawNotAFile, "a link, pipe or folder stands where the raw stream should be".to_owned())
-            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => (
+                IncidentKind::RawNotAFile,
+                "a link, pipe or folder stands where the raw stream should be".to_owned(),
+            ),
             Err(error) => (IncidentKind::RawUnreadable, format!("the raw stream cannot be opened: {error}")),
         };
         if self.told != Some(kind.0) {
@@ -340,9 +341,7 @@ impl Open {
         let start = starts.get(&generation).copied().unwrap_or(0);
         let mut before = [0; 1];
         let fits = start == 0
-            || (start <= size
-                && self.file.read_exact_at(&mut before, start - 1).is_ok()
-                && before == *b"\n");
+            || (start <= size && self.file.read_exact_at(&mut before, start - 1).is_ok() && before == *b"\n");
         let same_inode = format!("{:x}-", self.inode);
         let rewritten = start == 0 && starts.keys().any(|known| known.starts_with(&same_inode));
         if !fits || rewritten {
@@ -401,7 +400,8 @@ impl Open {
         let Some(generation) = self.generation.clone() else { return false };
         let mut start = 0;
         let mut more = false;
-        while let Some(end) = memchr::memchr(b'\n', self.held.get(start + self.scanned..).unwrap_or_default()) {
+        while let Some(end) = memchr::memchr(b'\n', self.held.get(start + self.scanned..).unwrap_or_default())
+        {
             let end = start + self.scanned + end + 1;
             self.scanned = 0;
             let line = self.held.get(start..end).unwrap_or_default();
@@ -431,7 +431,8 @@ impl Open {
         }
         self.scanned = self.held.len();
         if self.held.len() > MAX_LINE || self.skipping.is_some() {
-            let head = String::from_utf8_lossy(self.held.get(..PREVIEW.min(self.held.len())).unwrap_or_default());
+            let head =
+                String::from_utf8_lossy(self.held.get(..PREVIEW.min(self.held.len())).unwrap_or_default());
             self.skipping.get_or_insert((self.line_start, head.into_owned()));
             self.line_start += self.held.len() as u64;
             self.held = Vec::new();

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::mark::{self, Mark};
 use crate::logs::{self, LogsError, MAX_ENTRY};
@@ -78,13 +79,12 @@ impl Names {
 }
 
 fn hash(name: &str) -> u64 {
-    use sha2::{Digest, Sha256};
     Sha256::digest(name.as_bytes()).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Event<'a> {
+struct Written<'a> {
     ts: i64,
     #[serde(borrow)]
     event: Cow<'a, str>,
@@ -184,8 +184,11 @@ impl Back<'_> {
             }
             Mark::Own { .. } => return,
         }
-        let Ok(event) = serde_json::from_slice::<Event<'_>>(line.trim_ascii()) else { return };
-        if matches!(mark, Mark::Raw { .. }) && event.event == event::MESSAGE_END && recorded.ends.len() < MAX_NAMES {
+        let Ok(event) = serde_json::from_slice::<Written<'_>>(line.trim_ascii()) else { return };
+        if matches!(mark, Mark::Raw { .. })
+            && event.event == event::MESSAGE_END
+            && recorded.ends.len() < MAX_NAMES
+        {
             recorded.ends.push_front((event.run_id.clone().into_owned(), event.ts));
         }
         if let Some(session) = event.session_key
@@ -280,7 +283,9 @@ mod tests {
         assert_eq!(recorded.caught_up, Some(1_000_019));
         assert!((0..20).all(|at| recorded.names.has(&format!("msg:{at}"))) && !recorded.names.has("msg:20"));
         assert_eq!(recorded.ends.len(), 3);
-        assert!(recorded.runs.iter().any(|(run, key, agent)| run == "r1" && key == "agent:main:main" && agent.as_deref() == Some("main")));
+        assert!(recorded.runs.iter().any(|(run, key, agent)| run == "r1"
+            && key == "agent:main:main"
+            && agent.as_deref() == Some("main")));
         for path in [path, last] {
             let text = std::fs::read_to_string(&path).unwrap();
             serde_json::from_str::<serde_json::Value>(&text).unwrap();

@@ -64,6 +64,7 @@ struct Run {
 
 /// Runs and sessions as the gateway tells of them.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "they are the runs")]
 pub(super) struct Runs {
     runs: HashMap<String, Run>,
     order: VecDeque<String>,
@@ -132,8 +133,14 @@ impl Runs {
     /// one message only.
     pub(super) fn take_end(&mut self, run: &str, ts: i64) -> bool {
         let Some(run) = self.runs.get_mut(run) else { return false };
-        let fits = |end: i64| end >= ts.saturating_sub(END_BEFORE_MS) && end <= ts.saturating_add(END_AFTER_MS);
-        let nearest = run.ends.iter().enumerate().filter(|(_, end)| fits(**end)).min_by_key(|(_, end)| (ts - **end).abs());
+        let fits =
+            |end: i64| end >= ts.saturating_sub(END_BEFORE_MS) && end <= ts.saturating_add(END_AFTER_MS);
+        let nearest = run
+            .ends
+            .iter()
+            .enumerate()
+            .filter(|(_, end)| fits(**end))
+            .min_by_key(|(_, end)| (ts - **end).abs());
         match nearest.map(|(at, _)| at) {
             Some(at) => run.ends.remove(at).is_some(),
             None => false,
@@ -202,7 +209,10 @@ mod tests {
             runs.learn(&format!("r{at}"), "agent:main:main", None);
             runs.session(&format!("agent:a{at}:main"), i64::try_from(at).unwrap());
         }
-        assert_eq!((runs.runs.len(), runs.order.len(), runs.sessions.len()), (MAX_RUNS, MAX_RUNS, MAX_SESSIONS));
+        assert_eq!(
+            (runs.runs.len(), runs.order.len(), runs.sessions.len()),
+            (MAX_RUNS, MAX_RUNS, MAX_SESSIONS)
+        );
         assert!(runs.identity("r0").is_none());
     }
 }

@@ -30,7 +30,8 @@ pub struct Counters {
 impl Counters {
     /// Whether all that was seen is accounted for, and nothing was lost.
     pub fn is_balanced(&self) -> bool {
-        let told = self.recorded + self.duplicates + self.held + self.unreadable + self.withheld + self.dropped;
+        let told =
+            self.recorded + self.duplicates + self.held + self.unreadable + self.withheld + self.dropped;
         self.seen == told && self.dropped == 0
     }
 }

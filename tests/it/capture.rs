@@ -1,5 +1,6 @@
 //! A capture in a process of its own that is killed and killed again, while a scripted OpenClaw works and restarts: what is
 //! in the log files is what happened, each once.
+#![allow(clippy::disallowed_methods, clippy::duration_suboptimal_units, reason = "a test measures real time")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -73,7 +74,8 @@ fn events(dir: &Path) -> Vec<Value> {
     let mut events = Vec::new();
     for file in logs::list(dir).unwrap() {
         let text = std::fs::read_to_string(dir.join(&file.name)).unwrap();
-        let array: Vec<Value> = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.name));
+        let array: Vec<Value> =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.name));
         events.extend(array);
     }
     events
@@ -90,7 +92,8 @@ fn counted(names: impl Iterator<Item = String>) -> BTreeMap<String, u32> {
 /// Compares what was recorded with what happened: nothing missing, nothing twice, nothing else.
 fn compare(what: &str, recorded: &BTreeMap<String, u32>, happened: &BTreeMap<String, u32>) {
     let missing: Vec<_> = happened.keys().filter(|name| !recorded.contains_key(*name)).take(5).collect();
-    let other: Vec<_> = recorded.iter().filter(|(name, count)| happened.get(*name) != Some(count)).take(5).collect();
+    let other: Vec<_> =
+        recorded.iter().filter(|(name, count)| happened.get(*name) != Some(count)).take(5).collect();
     assert!(missing.is_empty() && other.is_empty(), "{what}: missing {missing:?}, wrong {other:?}");
 }
 
@@ -105,30 +108,47 @@ fn check(openclaw: &FakeOpenClaw, dir: &Path) {
     let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
     openclaw.with_produced(|produced| {
         let raw = events.iter().filter(|event| {
-            matches!(event["event"].as_str(), Some("assistant_text_stream" | "assistant_thinking_stream" | "assistant_message_end"))
+            matches!(
+                event["event"].as_str(),
+                Some("assistant_text_stream" | "assistant_thinking_stream" | "assistant_message_end")
+            )
         });
         compare("raw lines", &counted(raw.map(raw_name)), &counted(produced.raw.iter().map(raw_name)));
-        let users = counted(of("user_message").iter().map(|event| text(event, "runId") + "|" + &text(event, "text")));
-        compare("users", &users, &counted(produced.users.values().map(|(run, said)| format!("{run}|{said}"))));
+        let users =
+            counted(of("user_message").iter().map(|event| text(event, "runId") + "|" + &text(event, "text")));
+        compare(
+            "users",
+            &users,
+            &counted(produced.users.values().map(|(run, said)| format!("{run}|{said}"))),
+        );
         let call = |event: &&Value| text(event, "runId") + "/" + &text(event, "toolCallId");
         let calls = counted(produced.calls.iter().cloned());
         compare("calls", &counted(of("tool_call").iter().map(call)), &calls);
         compare("results", &counted(of("tool_result").iter().map(call)), &calls);
         let spawned = of("subagent_spawned");
-        let spawned = spawned.iter().map(|event| text(event, "childSessionKey") + "|" + &text(event, "parentSessionKey"));
-        compare("spawned", &counted(spawned), &counted(produced.spawned.iter().map(|(child, parent)| format!("{child}|{parent}"))));
+        let spawned = spawned
+            .iter()
+            .map(|event| text(event, "childSessionKey") + "|" + &text(event, "parentSessionKey"));
+        compare(
+            "spawned",
+            &counted(spawned),
+            &counted(produced.spawned.iter().map(|(child, parent)| format!("{child}|{parent}"))),
+        );
         let incidents = of("sentrix_incident");
         let fine = ["capture_gap", "capture_blocked"];
-        let bad: Vec<_> = incidents.iter().filter(|event| !fine.contains(&event["kind"].as_str().unwrap())).collect();
+        let bad: Vec<_> =
+            incidents.iter().filter(|event| !fine.contains(&event["kind"].as_str().unwrap())).collect();
         assert!(bad.is_empty(), "{bad:?}");
 
         let mut told = Told::default();
         let stats = logs::read(dir, &mut Vec::new(), &mut Assembler::new(), &mut told).unwrap();
         assert_eq!((stats.rejected, stats.unknown_events, told.rejects), (0, 0, 0));
         let ends = produced.raw.iter().filter(|line| line["event"] == "assistant_message_end").count();
-        let ended: Vec<_> = told.turns.values().filter(|turn| turn.ended && !turn.run_id.starts_with("sentrix:")).collect();
+        let ended: Vec<_> =
+            told.turns.values().filter(|turn| turn.ended && !turn.run_id.starts_with("sentrix:")).collect();
         assert_eq!(ended.len(), ends, "a turn each model call");
-        let wrong = ended.iter().filter(|turn| turn.session_key.as_ref() != produced.runs.get(&turn.run_id)).count();
+        let wrong =
+            ended.iter().filter(|turn| turn.session_key.as_ref() != produced.runs.get(&turn.run_id)).count();
         assert_eq!(wrong, 0, "turns of another session, or of none");
         // What was heard live or caught up on in time stands before the answer.
         let mut begun = std::collections::BTreeSet::new();
@@ -148,7 +168,10 @@ fn check(openclaw: &FakeOpenClaw, dir: &Path) {
         }
         eprintln!(
             "{} events, {} turns, {late} of {} runs with their message after the first answer, {} files",
-            events.len(), ended.len(), produced.runs.len(), logs::list(dir).unwrap().len()
+            events.len(),
+            ended.len(),
+            produced.runs.len(),
+            logs::list(dir).unwrap().len()
         );
         assert!(late * 50 <= produced.runs.len(), "{late} runs are out of order");
     });
@@ -188,7 +211,9 @@ async fn play(turns: u64, kills: u64, restarts: u64, pace: Duration) {
     openclaw.serve(&gateway);
     let mut child = spawn(folder);
     let began = Instant::now();
-    let at_each = |count: u64, number: u64| count > 0 && number % (turns / (count + 1)).max(1) == turns / (count + 1) / 2;
+    let at_each = |count: u64, number: u64| {
+        count > 0 && number % (turns / (count + 1)).max(1) == turns / (count + 1) / 2
+    };
     let (mut killed, mut restarted, mut back) = (0, 0, None);
     for number in 1..=turns {
         openclaw.turn(number);
@@ -247,7 +272,8 @@ struct Small(PathBuf);
 impl Small {
     fn mount(at: &Path) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "sentrix-test"]).arg(at).status();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "sentrix-test"]).arg(at).status();
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Self(at.to_owned()));
         }
@@ -284,13 +310,17 @@ async fn a_full_disk_holds_everything_back_until_there_is_room() {
     assert!(status.borrow().blocked.is_some() && status.borrow().is_balanced(), "{:?}", *status.borrow());
     std::fs::remove_file(&ballast).unwrap();
     let quiet = |status: &sentrix::capture::Status| {
-        status.blocked.is_none() && status.lag_bytes == 0 && status.raw.held == 0 && status.gateway.held == 0
+        status.blocked.is_none()
+            && status.lag_bytes == 0
+            && status.raw.held == 0
+            && status.gateway.held == 0
             && status.link == sentrix::capture::Link::Live
     };
     tokio::time::timeout(Duration::from_secs(40), status.wait_for(quiet)).await.unwrap().unwrap();
     capture.drain().await;
     let logs = folder.join("logs");
-    let told: Vec<Value> = events(&logs).into_iter().filter(|event| event["event"] == "sentrix_incident").collect();
+    let told: Vec<Value> =
+        events(&logs).into_iter().filter(|event| event["event"] == "sentrix_incident").collect();
     assert!(told.iter().all(|event| event["kind"] == "capture_blocked") && !told.is_empty(), "{told:?}");
     check(&openclaw, &logs);
 }

@@ -1,5 +1,11 @@
 //! A scripted OpenClaw: a gateway on a Unix socket, histories that outlive its restarts, and a raw stream whose lines are
 //! out of order. Shapes as captured from 2026.9.6.
+#![allow(
+    clippy::manual_is_multiple_of,
+    clippy::needless_pass_by_value,
+    clippy::format_push_string,
+    reason = "a script"
+)]
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -69,14 +75,6 @@ impl FakeOpenClaw {
         }
     }
 
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
-    }
-
-    pub(crate) fn raw(&self) -> &Path {
-        &self.raw
-    }
-
     /// Starts the gateway; it ends with the given shutdown.
     pub(crate) fn serve(&self, stop: &Shutdown) {
         drop(std::fs::remove_file(&self.socket));
@@ -96,7 +94,8 @@ impl FakeOpenClaw {
 
     async fn connection(&self, stream: tokio::net::UnixStream) {
         let Ok(mut ws) = tokio_tungstenite::accept_async(stream).await else { return };
-        let challenge = json!({"type": "event", "event": "connect.challenge", "payload": {"nonce": "n", "ts": millis()}});
+        let challenge =
+            json!({"type": "event", "event": "connect.challenge", "payload": {"nonce": "n", "ts": millis()}});
         if ws.send(Message::text(challenge.to_string())).await.is_err() {
             return;
         }
@@ -147,8 +146,10 @@ impl FakeOpenClaw {
         let mut rows: Vec<Value> = state
             .sessions
             .iter()
-            .map(|(key, session)| json!({"key": key, "updatedAt": session.updated, "status": "done",
-                "lastRunId": session.last_run, "hasActiveRun": false}))
+            .map(|(key, session)| {
+                json!({"key": key, "updatedAt": session.updated, "status": "done",
+                "lastRunId": session.last_run, "hasActiveRun": false})
+            })
             .collect();
         rows.sort_by_key(|row| -row["updatedAt"].as_i64().unwrap());
         let offset = usize::try_from(params["offset"].as_u64().unwrap_or(0)).unwrap();
@@ -170,7 +171,11 @@ impl FakeOpenClaw {
 
     /// One turn of an agent: a message, one or two model calls, perhaps a tool, perhaps a subagent.
     pub(crate) fn turn(&self, number: u64) {
-        let run = format!("{:08x}-{:04x}-4000-8000-{number:012x}", number.wrapping_mul(0x9e37_79b9) & 0xffff_ffff, number & 0xffff);
+        let run = format!(
+            "{:08x}-{:04x}-4000-8000-{number:012x}",
+            number.wrapping_mul(0x9e37_79b9) & 0xffff_ffff,
+            number & 0xffff
+        );
         let session = if number % 37 == 5 {
             format!("agent:main:subagent:{:04}", number / 370)
         } else {
@@ -189,7 +194,8 @@ impl FakeOpenClaw {
         self.emit("agent", json!({"runId": run, "sessionKey": session, "stream": "lifecycle", "data": {"phase": "start"}, "ts": self.now()}));
         let mut lines = Vec::new();
         if number % 3 == 0 {
-            let end = json!({"event": "assistant_message_end", "runId": run, "rawText": "", "rawThinking": ""});
+            let end =
+                json!({"event": "assistant_message_end", "runId": run, "rawText": "", "rawThinking": ""});
             self.raw_lines(&mut vec![end]);
             let nested = number % 9 == 0;
             let call = format!("call_{}", number % 10);
@@ -200,7 +206,11 @@ impl FakeOpenClaw {
             };
             self.message(&session, &run, json!({"role": "assistant", "content": [{"type": "toolCall", "id": call, "name": tool, "arguments": args}],
                 "timestamp": self.now(), "stopReason": "toolUse"}));
-            self.tool(&session, &run, json!({"phase": "start", "name": tool, "toolCallId": call, "args": args}));
+            self.tool(
+                &session,
+                &run,
+                json!({"phase": "start", "name": tool, "toolCallId": call, "args": args}),
+            );
             if nested {
                 let inner = format!("tool_search_code:{call}:exec:1");
                 self.tool(&session, &run, json!({"phase": "start", "name": "exec", "toolCallId": inner, "parentToolCallId": call, "args": {"command": "id"}}));
@@ -220,10 +230,14 @@ impl FakeOpenClaw {
         if number % 40 == 7 {
             let child = format!("agent:main:subagent:s{number}");
             let call = "call_spawn";
-            let accepted = json!({"status": "accepted", "childSessionKey": child, "runId": format!("child-{number}")}).to_string();
+            let accepted =
+                json!({"status": "accepted", "childSessionKey": child, "runId": format!("child-{number}")})
+                    .to_string();
             let args = json!({"task": "write a haiku", "label": "poet"});
             self.message(&session, &run, json!({"role": "assistant", "content": [{"type": "toolCall", "id": call, "name": "sessions_spawn", "arguments": args}], "timestamp": self.now()}));
-            self.raw_lines(&mut vec![json!({"event": "assistant_message_end", "runId": run, "rawText": "", "rawThinking": ""})]);
+            self.raw_lines(&mut vec![
+                json!({"event": "assistant_message_end", "runId": run, "rawText": "", "rawThinking": ""}),
+            ]);
             self.emit("task", json!({"action": "upserted", "task": {"id": child, "kind": "subagent", "status": "running", "title": "poet",
                 "sessionKey": session, "childSessionKey": child, "runId": format!("child-{number}"), "createdAt": self.now()}}));
             let content = json!([{"type": "text", "text": accepted}]);
@@ -245,10 +259,15 @@ impl FakeOpenClaw {
         if number % 7 == 0 {
             lines.push(json!({"event": "assistant_thinking_stream", "runId": run, "evtType": "thinking_end", "delta": "", "content": "hm"}));
         }
-        lines.push(json!({"event": "assistant_message_end", "runId": run, "rawText": text, "rawThinking": ""}));
+        lines.push(
+            json!({"event": "assistant_message_end", "runId": run, "rawText": text, "rawThinking": ""}),
+        );
         self.raw_lines(&mut lines);
         self.message(&session, &run, json!({"role": "assistant", "content": [{"type": "text", "text": text}], "timestamp": self.now(), "stopReason": "stop"}));
-        self.emit("sessions.changed", json!({"sessionKey": session, "phase": "end", "runId": run, "ts": self.now(), "status": "done"}));
+        self.emit(
+            "sessions.changed",
+            json!({"sessionKey": session, "phase": "end", "runId": run, "ts": self.now(), "status": "done"}),
+        );
     }
 
     fn now(&self) -> i64 {
@@ -290,7 +309,10 @@ impl FakeOpenClaw {
     }
 
     fn tool(&self, session: &str, run: &str, data: Value) {
-        self.emit("session.tool", json!({"sessionKey": session, "runId": run, "stream": "tool", "data": data, "ts": self.now()}));
+        self.emit(
+            "session.tool",
+            json!({"sessionKey": session, "runId": run, "stream": "tool", "data": data, "ts": self.now()}),
+        );
     }
 
     /// Writes lines, each opened anew, neighbours swapped now and then.

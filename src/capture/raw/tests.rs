@@ -66,7 +66,8 @@ impl World {
 fn lines_come_whole_however_they_are_cut() {
     let mut world = World::new();
     assert!(world.poll().is_empty(), "no file yet");
-    let text = "{\"a\":\"ümläut ⚑ and some more that is longer than a chunk, well over sixty-four bytes of it\"}\n";
+    let text =
+        "{\"a\":\"ümläut ⚑ and some more that is longer than a chunk, well over sixty-four bytes of it\"}\n";
     let mut all = Vec::new();
     for byte in text.repeat(3).as_bytes() {
         world.append([*byte]);
@@ -162,7 +163,7 @@ fn links_pipes_and_folders_are_not_followed() {
     assert_eq!(world.poll(), ["<raw_not_a_file>"]);
     assert!(world.poll().is_empty(), "told once");
     fs::remove_file(world.path()).unwrap();
-    rustix::fs::mkfifoat(rustix::fs::CWD, &world.path(), Mode::from_raw_mode(0o600)).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, world.path(), Mode::from_raw_mode(0o600)).unwrap();
     assert!(world.poll().is_empty());
     fs::remove_file(world.path()).unwrap();
     fs::create_dir(world.path()).unwrap();

@@ -1,4 +1,5 @@
 //! The collector with a clock of its own.
+#![allow(clippy::needless_pass_by_value, reason = "tests are shorter so")]
 
 use std::fs;
 use std::io::Write as _;
@@ -83,13 +84,27 @@ impl World {
         let logs = self.dir.path().join("logs");
         let mut told = Vec::new();
         for file in logs::list(&logs).unwrap() {
-            for line in fs::read_to_string(logs.join(&file.name)).unwrap().lines().filter(|line| line.starts_with('{')) {
+            for line in fs::read_to_string(logs.join(&file.name))
+                .unwrap()
+                .lines()
+                .filter(|line| line.starts_with('{'))
+            {
                 let event: Value = serde_json::from_str(line).unwrap();
-                let word = ["text", "rawText", "delta", "content", "kind", "output", "tool", "childSessionKey", "status"]
-                    .into_iter()
-                    .filter(|key| *key != "text" || event["kind"].is_null())
-                    .filter_map(|key| event[key].as_str())
-                    .find(|word| !word.is_empty());
+                let word = [
+                    "text",
+                    "rawText",
+                    "delta",
+                    "content",
+                    "kind",
+                    "output",
+                    "tool",
+                    "childSessionKey",
+                    "status",
+                ]
+                .into_iter()
+                .filter(|key| *key != "text" || event["kind"].is_null())
+                .filter_map(|key| event[key].as_str())
+                .find(|word| !word.is_empty());
                 let session = event["sessionKey"].as_str().unwrap_or("-");
                 told.push(format!("{} {} {session}", event["event"].as_str().unwrap(), word.unwrap_or("-")));
             }
@@ -109,11 +124,15 @@ fn assistant(run: &str, id: &str, content: Value, ts: i64) -> Value {
 }
 
 fn end(run: &str, text: &str, ts: i64) -> String {
-    format!(r#"{{"ts":{ts},"event":"assistant_message_end","runId":"{run}","rawText":"{text}","rawThinking":"hm"}}"#)
+    format!(
+        r#"{{"ts":{ts},"event":"assistant_message_end","runId":"{run}","rawText":"{text}","rawThinking":"hm"}}"#
+    )
 }
 
 fn thinking(run: &str, ts: i64) -> String {
-    format!(r#"{{"ts":{ts},"event":"assistant_thinking_stream","runId":"{run}","evtType":"thinking_delta","delta":"hm","content":""}}"#)
+    format!(
+        r#"{{"ts":{ts},"event":"assistant_thinking_stream","runId":"{run}","evtType":"thinking_delta","delta":"hm","content":""}}"#
+    )
 }
 
 #[test]
@@ -129,9 +148,15 @@ fn both_sources_come_in_the_order_in_which_it_happened() {
     world.frame("session.message", assistant("r1", "m2", call, START + 33));
     let tool = |data: Value, ts: i64| json!({"runId": "r1", "sessionKey": "agent:main:main", "ts": ts, "data": data});
     let args = json!({"path": "x"});
-    world.frame("session.tool", tool(json!({"phase": "start", "name": "read", "toolCallId": "c1", "args": args}), START + 35));
+    world.frame(
+        "session.tool",
+        tool(json!({"phase": "start", "name": "read", "toolCallId": "c1", "args": args}), START + 35),
+    );
     let result = json!({"content": [{"type": "text", "text": "contents"}], "details": {}});
-    world.frame("session.tool", tool(json!({"phase": "result", "name": "read", "toolCallId": "c1", "result": result}), START + 40));
+    world.frame(
+        "session.tool",
+        tool(json!({"phase": "result", "name": "read", "toolCallId": "c1", "result": result}), START + 40),
+    );
     world.raw(&end("r1", "done", START + 60));
     world.pass(Duration::from_millis(400));
     let expected = [
@@ -143,7 +168,10 @@ fn both_sources_come_in_the_order_in_which_it_happened() {
         "assistant_message_end done agent:main:main",
     ];
     assert_eq!(world.told(), expected);
-    world.frame("session.message", assistant("r1", "m3", json!([{"type": "text", "text": "done"}]), START + 63));
+    world.frame(
+        "session.message",
+        assistant("r1", "m3", json!([{"type": "text", "text": "done"}]), START + 63),
+    );
     world.pass(Duration::from_secs(8));
     assert_eq!(world.told(), expected, "what the raw stream said is not said again");
 
@@ -204,7 +232,10 @@ fn an_answer_that_the_raw_stream_lacks_comes_from_the_gateway_and_is_told() {
     let mut world = World::new(true, true);
     world.live();
     world.frame("session.message", user("r1", "m1", "hello", START));
-    world.frame("session.message", assistant("r1", "m2", json!([{"type": "text", "text": "secretly"}]), START + 9));
+    world.frame(
+        "session.message",
+        assistant("r1", "m2", json!([{"type": "text", "text": "secretly"}]), START + 9),
+    );
     world.pass(Duration::from_secs(4));
     assert_eq!(world.told().len(), 1);
     world.pass(Duration::from_secs(4));
@@ -223,7 +254,11 @@ fn forged_lines_are_told_and_not_believed() {
     world.raw(&end("r", "hi", START));
     world.pass(Duration::from_secs(3));
     let told = world.told();
-    assert_eq!(told.iter().filter(|told| *told == "sentrix_incident raw_foreign sentrix:box").count(), 2, "{told:?}");
+    assert_eq!(
+        told.iter().filter(|told| *told == "sentrix_incident raw_foreign sentrix:box").count(),
+        2,
+        "{told:?}"
+    );
     assert!(!told.iter().any(|told| told.starts_with("user_message")), "{told:?}");
     assert_eq!(world.collector.status().raw.unreadable, 2);
 }
@@ -233,8 +268,10 @@ fn without_a_raw_stream_the_gateway_says_all() {
     let mut world = World::new(false, true);
     world.live();
     world.frame("session.message", user("r1", "m1", "hello", START));
-    let preamble = |text: &str| json!({"runId": "r1", "sessionKey": "agent:main:main", "stream": "item", "ts": START + 5,
-        "data": {"kind": "preamble", "phase": "update", "progressText": text, "itemId": "commentary-0"}});
+    let preamble = |text: &str| {
+        json!({"runId": "r1", "sessionKey": "agent:main:main", "stream": "item", "ts": START + 5,
+        "data": {"kind": "preamble", "phase": "update", "progressText": text, "itemId": "commentary-0"}})
+    };
     world.frame("agent", preamble("I will"));
     world.frame("agent", preamble("I will write."));
     let call = json!([{"type": "toolCall", "id": "c1", "name": "write", "arguments": {"path": "x"}}]);
@@ -259,14 +296,25 @@ fn a_subagent_is_told_once_with_its_parent_and_task() {
     let mut world = World::new(true, true);
     world.live();
     let child = "agent:main:subagent:u1";
-    let frame = |data: Value| json!({"runId": "r1", "sessionKey": "agent:main:main", "ts": START, "data": data});
-    world.frame("session.tool", frame(json!({"phase": "start", "name": "sessions_spawn", "toolCallId": "t:1", "parentToolCallId": "c1",
-        "args": {"task": "write a haiku", "label": "poet"}})));
+    let frame =
+        |data: Value| json!({"runId": "r1", "sessionKey": "agent:main:main", "ts": START, "data": data});
+    world.frame(
+        "session.tool",
+        frame(
+            json!({"phase": "start", "name": "sessions_spawn", "toolCallId": "t:1", "parentToolCallId": "c1",
+        "args": {"task": "write a haiku", "label": "poet"}}),
+        ),
+    );
     world.frame("task", json!({"action": "upserted", "task": {"kind": "subagent", "status": "running", "title": "poet", "agentId": "main",
         "sessionKey": "agent:main:main", "childSessionKey": child, "runId": "b1", "createdAt": START}}));
     let accepted = json!({"status": "accepted", "childSessionKey": child, "runId": "b1"}).to_string();
-    world.frame("session.tool", frame(json!({"phase": "result", "name": "sessions_spawn", "toolCallId": "t:1", "parentToolCallId": "c1",
-        "result": {"content": [{"type": "text", "text": accepted}]}})));
+    world.frame(
+        "session.tool",
+        frame(
+            json!({"phase": "result", "name": "sessions_spawn", "toolCallId": "t:1", "parentToolCallId": "c1",
+        "result": {"content": [{"type": "text", "text": accepted}]}}),
+        ),
+    );
     world.raw(&end("b1", "old pond", START + 5));
     world.raw(&end(&format!("announce:v1:{child}:b1"), "it is done", START + 9));
     world.pass(Duration::from_secs(4));
@@ -275,7 +323,10 @@ fn a_subagent_is_told_once_with_its_parent_and_task() {
     assert!(told.contains(&format!("assistant_message_end old pond {child}")), "{told:?}");
     assert!(told.contains(&"assistant_message_end it is done agent:main:main".to_owned()), "{told:?}");
     let session = world.collector.status().sessions.remove(child).unwrap();
-    assert_eq!((session.parent.as_deref(), session.label.as_deref()), (Some("agent:main:main"), Some("poet")));
+    assert_eq!(
+        (session.parent.as_deref(), session.label.as_deref()),
+        (Some("agent:main:main"), Some("poet"))
+    );
 }
 
 #[test]
@@ -284,7 +335,10 @@ fn approvals_are_told() {
     world.live();
     let request = json!({"pluginId": "p", "title": "write both.txt", "toolName": "write", "toolCallId": "c7",
         "agentId": "main", "sessionKey": "agent:main:main", "runId": "r1"});
-    world.frame("plugin.approval.requested", json!({"id": "plugin:a", "request": request, "createdAtMs": START}));
+    world.frame(
+        "plugin.approval.requested",
+        json!({"id": "plugin:a", "request": request, "createdAtMs": START}),
+    );
     world.frame("plugin.approval.resolved", json!({"id": "plugin:a", "decision": "deny", "resolvedBy": "Sentrix", "ts": START + 9, "request": request}));
     world.pass(Duration::from_secs(1));
     assert_eq!(

@@ -10,7 +10,9 @@ use super::world::{World, paths, store_failure};
 use crate::logs::{self, LogWriter};
 use crate::store::export;
 use crate::text;
-use crate::transcripts::{Home, Importer, Ledger, LogEvent, Source, TranscriptsError, TranscriptsErrorKind};
+use crate::transcripts::{
+    Home, Importer, Ledger, LogEvent, Pulled, Source, TranscriptsError, TranscriptsErrorKind,
+};
 
 /// A log file takes this long of a watch.
 const ROTATE_AFTER: Duration = Duration::from_mins(10);
@@ -82,10 +84,8 @@ impl Import {
 
     /// Takes over what is new. What could be read has been taken over even where this fails.
     pub(super) fn pull(&mut self) -> Result<(), Failure> {
-        let (pulled, error) = match self.importer.pull(&mut self.log) {
-            Ok(pulled) => (pulled, None),
-            Err((pulled, error)) => (pulled, Some(error)),
-        };
+        let mut pulled = Pulled::default();
+        let outcome = self.importer.pull(&mut self.log, &mut pulled);
         if pulled.events > 0 {
             self.log.writer.sync().map_err(|error| Failure::logs(&error))?;
             let events = count(pulled.events, "event");
@@ -103,7 +103,7 @@ impl Import {
                 text::plain(session)
             ));
         }
-        let Some(error) = error else {
+        let Err(error) = outcome else {
             self.said = None;
             return Ok(());
         };
@@ -117,6 +117,13 @@ impl Import {
             self.said = Some(said);
         }
         Err(failure)
+    }
+
+    /// The same, once and for all: the log file ends.
+    pub(super) fn pull_all(&mut self) -> Result<(), Failure> {
+        let pulled = self.pull();
+        self.close()?;
+        pulled
     }
 
     /// Ends the log file.

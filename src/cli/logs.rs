@@ -35,23 +35,26 @@ pub(super) async fn run(global: &Global, args: &LogsArgs, shutdown: &Shutdown) -
     files(&log_dir, args.format)
 }
 
-fn fault(error: logs::LogsError) -> Failure {
-    Failure::logs(&error)
+fn fault(error: &logs::LogsError) -> Failure {
+    Failure::logs(error)
 }
 
 /// The last entries, and then those that come.
 async fn entries(log_dir: &Path, args: &LogsArgs, shutdown: &Shutdown) -> Outcome {
     // Most events say only which run they belong to; whose that is may stand anywhere.
     let mut sessions = match &args.agent {
-        Some(_) => Sessions::read(log_dir).map_err(fault)?,
+        Some(_) => Sessions::read(log_dir).map_err(|error| fault(&error))?,
         None => Sessions::default(),
     };
     let wanted = |sessions: &Sessions, line: &EventLine| {
         args.agent.as_deref().is_none_or(|name| sessions.is_of(line, name))
     };
     let count = args.tail.map_or(BEFORE, |count| usize::try_from(count).unwrap_or(usize::MAX));
-    let (lines, seen) = logs::tail(log_dir, count, &mut |line| wanted(&sessions, line)).map_err(fault)?;
-    lines.iter().for_each(|line| sessions.learn(line));
+    let (lines, seen) =
+        logs::tail(log_dir, count, &mut |line| wanted(&sessions, line)).map_err(|error| fault(&error))?;
+    for line in &lines {
+        sessions.learn(line);
+    }
     if lines.is_empty() && !args.follow && args.format == Format::Table {
         printer::data(match &args.agent {
             Some(name) => format!("No entries of `{}` in {}.", text::plain(name), log_dir.display()),
@@ -88,9 +91,9 @@ async fn entries(log_dir: &Path, args: &LogsArgs, shutdown: &Shutdown) -> Outcom
             Ok(()) => {}
             // The directory may be there again at the next look.
             Err(error) if !stops => {
-                tracing::warn!(error = text::causes(&error), "cannot look for new entries")
+                tracing::warn!(error = text::causes(&error), "cannot look for new entries");
             }
-            Err(error) => return Err(fault(error)),
+            Err(error) => return Err(fault(&error)),
         }
         if !printed? {
             return Ok(failure::DONE);
@@ -118,7 +121,9 @@ fn print(
     format: Format,
 ) -> Result<bool, Failure> {
     // Whose a run is may be said by a later event of the same look.
-    new.iter().for_each(|line| sessions.learn(line));
+    for line in new {
+        sessions.learn(line);
+    }
     for line in new.iter().filter(|line| wanted(sessions, line)) {
         if !printer::line(shown(sessions, line, format))? {
             return Ok(false);
@@ -166,7 +171,7 @@ fn nothing(log_dir: &Path) -> String {
 
 /// The files of the directory.
 fn files(log_dir: &Path, format: Format) -> Outcome {
-    let files = logs::summaries(log_dir).map_err(fault)?;
+    let files = logs::summaries(log_dir).map_err(|error| fault(&error))?;
     // The one that was last written to may still grow.
     let newest = files.iter().max_by_key(|file| (file.modified_ms, &file.name)).map(|file| file.name.clone());
     let is_active = |name: &str| newest.as_deref() == Some(name);

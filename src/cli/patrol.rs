@@ -35,7 +35,8 @@ pub(super) async fn run(global: &Global, args: PatrolArgs, shutdown: &Shutdown) 
     let outcome = if args.watch {
         watch(&world, &station, &args, global, shutdown, import.as_mut()).await
     } else {
-        let imported = import.as_mut().map_or(Ok(()), |import| tokio::task::block_in_place(|| import.pull()));
+        let imported =
+            import.as_mut().map_or(Ok(()), |import| tokio::task::block_in_place(|| import.pull_all()));
         // What could not be read must not keep what could be from its review.
         let outcome = sweep_once(&world, &station, global, &args, shutdown).await;
         imported.and(outcome)

@@ -71,7 +71,9 @@ impl Lines {
     pub(super) fn flush(&mut self, take: &mut dyn FnMut(EventLine)) {
         let mut open: Vec<Open> = self.open.drain().map(|(_, open)| open).collect();
         open.sort_by_key(|open| open.since);
-        open.into_iter().for_each(|open| take(open.line));
+        for open in open {
+            take(open.line);
+        }
     }
 
     /// Adds a piece, or the whole of what was said so far.

@@ -163,7 +163,7 @@ mod tests {
         }
         let (lines, _) = tail(dir.path(), 5, &mut |_| true).unwrap();
         assert_eq!(texts(&lines), ["q4", "q5", "q6", "q7", "q8"]);
-        let (lines, _) = tail(dir.path(), 2, &mut |line| line.text < "q5".to_owned()).unwrap();
+        let (lines, _) = tail(dir.path(), 2, &mut |line| line.text.as_str() < "q5").unwrap();
         assert_eq!(texts(&lines), ["q3", "q4"]);
         assert_eq!(tail(dir.path(), 0, &mut |_| true).unwrap().0, []);
         assert_eq!(tail(dir.path(), 99, &mut |_| true).unwrap().0.len(), 9);

@@ -281,8 +281,8 @@ mod tests {
         let mut whole = pieces[0].clone();
         for piece in &pieces[1..] {
             let overlap = OVERLAP_CHARS + 1;
-            assert!(whole.ends_with(&piece[..overlap]));
-            whole.push_str(&piece[overlap..]);
+            assert!(whole.ends_with(piece.get(..overlap).unwrap()));
+            whole.push_str(piece.get(overlap..).unwrap());
         }
         assert!(whole == text);
         let calls =

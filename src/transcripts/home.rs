@@ -70,7 +70,7 @@ impl Home {
     /// Opens the folder. A link to it is followed, as the user gave it; below it none is.
     ///
     /// # Errors
-    /// Io, where it cannot be opened; NotAHome, where it has no agents.
+    /// Io, where it cannot be opened; `NotAHome`, where it has no agents.
     pub fn open(path: &Path) -> Result<Self, TranscriptsError> {
         let at = TranscriptsError::at::<TranscriptsErrorKind>(path);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -108,30 +108,20 @@ impl Importer {
         Ok(false)
     }
 
-    /// Takes over what is new.
+    /// Takes over what is new, and adds to `pulled` what it came to, also where it fails.
     ///
     /// # Errors
     /// Of the first agent whose record cannot be read, after those that can have been taken over; Ledger at once.
-    pub fn pull(&mut self, ledger: &mut dyn Ledger) -> Result<Pulled, (Pulled, TranscriptsError)> {
-        let mut pulled = Pulled::default();
+    pub fn pull(&mut self, ledger: &mut dyn Ledger, pulled: &mut Pulled) -> Result<(), TranscriptsError> {
         let mut failed = None;
-        let agents = match self.home.agents() {
-            Ok(agents) => agents,
-            Err(error) => return Err((pulled, error)),
-        };
-        for agent in agents {
-            match self.agent(&agent, ledger, &mut pulled) {
+        for agent in self.home.agents()? {
+            match self.agent(&agent, ledger, pulled) {
                 Ok(()) => {}
-                Err(error) if matches!(error.kind, TranscriptsErrorKind::Ledger(_)) => {
-                    return Err((pulled, error));
-                }
+                Err(error) if matches!(error.kind, TranscriptsErrorKind::Ledger(_)) => return Err(error),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        match failed {
-            Some(error) => Err((pulled, error)),
-            None => Ok(pulled),
-        }
+        failed.map_or(Ok(()), Err)
     }
 
     fn agent(

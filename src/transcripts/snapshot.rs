@@ -99,7 +99,7 @@ impl Snapshot {
     /// Copies an agent's database into `scratch`, which is made and removed; nothing where the agent has none.
     ///
     /// # Errors
-    /// Busy, NotAFile, TooLarge and Io for the files; Version, Table and Sql for what is in them.
+    /// `Busy`, `NotAFile`, `TooLarge` and `Io` for the files; `Version`, `Table` and `Sql` for what is in them.
     pub(super) fn take(
         home: &Home,
         agent: &str,

@@ -77,14 +77,21 @@ impl World {
 
     fn pull(&mut self) -> Pulled {
         let mut importer = self.importer();
-        importer.pull(&mut self.book).unwrap()
+        pull(&mut importer, &mut self.book)
     }
 
     fn fails(&mut self) -> TranscriptsErrorKind {
-        let (pulled, error) = self.importer().pull(&mut self.book).unwrap_err();
+        let mut pulled = Pulled::default();
+        let error = self.importer().pull(&mut self.book, &mut pulled).unwrap_err();
         assert_eq!((pulled, self.book.events.len()), (Pulled::default(), 0));
         error.kind
     }
+}
+
+fn pull(importer: &mut Importer, book: &mut Book) -> Pulled {
+    let mut pulled = Pulled::default();
+    importer.pull(book, &mut pulled).unwrap();
+    pulled
 }
 
 /// Every file below a folder, with all that a write or a read by SQLite could change.
@@ -150,9 +157,9 @@ fn each_look_brings_what_is_new() {
     for n in 0..5 {
         world.home.turn(MAIN_ID, &format!("r-{n}"), &format!("q{n}"), &format!("a{n}"));
         assert!(importer.has_news().unwrap());
-        assert_eq!(importer.pull(&mut world.book).unwrap().events, 2);
+        assert_eq!(pull(&mut importer, &mut world.book).events, 2);
         assert!(!importer.has_news().unwrap());
-        assert_eq!(importer.pull(&mut world.book).unwrap(), Pulled::default());
+        assert_eq!(pull(&mut importer, &mut world.book), Pulled::default());
         // And so does a new process.
         assert_eq!(world.pull(), Pulled::default());
     }
@@ -182,7 +189,10 @@ fn rich() -> World {
     let seq = home.raw(MAIN_ID, "{}");
     let update = "UPDATE transcript_events SET event_json = NULL, event_zstd = ?1, event_utf8_bytes = ?2 WHERE session_id = ?3 AND seq = ?4";
     home.connection
-        .execute(update, rusqlite::params![packed, long.to_string().len() as i64, MAIN_ID, seq])
+        .execute(
+            update,
+            rusqlite::params![packed, i64::try_from(long.to_string().len()).unwrap(), MAIN_ID, seq],
+        )
         .unwrap();
     let task = "[Subagent Context] Do the [Subagent Task].\n\n[Subagent Task]\n\nx\n\nBegin. Execute the assigned task now.";
     home.turn("child-1", "r-child", task, "done");
@@ -231,7 +241,8 @@ fn a_crash_between_any_two_events_loses_and_doubles_nothing() {
     for room in 0..whole.book.events.len() {
         let mut world = rich();
         world.book.room = Some(room);
-        let (pulled, error) = world.importer().pull(&mut world.book).unwrap_err();
+        let mut pulled = Pulled::default();
+        let error = world.importer().pull(&mut world.book, &mut pulled).unwrap_err();
         assert!(matches!(error.kind, TranscriptsErrorKind::Ledger(_)), "{error}");
         assert_eq!(pulled.events, room as u64);
         world.book.room = None;
@@ -263,9 +274,9 @@ fn an_owner_that_writes_and_checkpoints_all_the_time_is_read_each_event_once() {
         let mut looks = 0;
         loop {
             let last = done.load(Ordering::SeqCst);
-            match importer.pull(&mut world.book) {
-                Ok(_) => looks += 1,
-                Err((_, error)) => assert!(error.may_pass(), "{error}"),
+            match importer.pull(&mut world.book, &mut Pulled::default()) {
+                Ok(()) => looks += 1,
+                Err(error) => assert!(error.may_pass(), "{error}"),
             }
             if last && !importer.has_news().unwrap() {
                 break;
@@ -284,7 +295,7 @@ fn events_that_were_replaced_are_told_and_the_new_ones_taken_over() {
         world.home.turn(MAIN_ID, &format!("r-{n}"), &format!("q{n}"), &format!("a{n}"));
     }
     let mut importer = world.importer();
-    importer.pull(&mut world.book).unwrap();
+    pull(&mut importer, &mut world.book);
     // As OpenClaw goes back to an earlier message: the rest is taken away, and places are used again.
     world.home.connection.execute("DELETE FROM transcript_events WHERE seq >= 5", []).unwrap();
     world
@@ -301,16 +312,16 @@ fn events_that_were_replaced_are_told_and_the_new_ones_taken_over() {
     );
     let update = "UPDATE transcript_events SET event_json = replace(event_json, ?1, 'e-other') WHERE seq = 5";
     world.home.connection.execute(update, [format!("e-{MAIN_ID}-5")]).unwrap();
-    let pulled = importer.pull(&mut world.book).unwrap();
+    let pulled = pull(&mut importer, &mut world.book);
     assert_eq!((pulled.events, pulled.rewritten), (2, vec![MAIN.to_owned()]));
     assert_eq!(world.book.texts()[8..], ["q9", "a9"]);
-    assert_eq!(importer.pull(&mut world.book).unwrap(), Pulled::default());
+    assert_eq!(pull(&mut importer, &mut world.book), Pulled::default());
     assert_eq!(world.pull(), Pulled::default());
     // Taken away, and nothing in its place.
     world.home.connection.execute("DELETE FROM transcript_events WHERE seq >= 3", []).unwrap();
-    assert_eq!(importer.pull(&mut world.book).unwrap().events, 0);
+    assert_eq!(pull(&mut importer, &mut world.book).events, 0);
     world.home.turn(MAIN_ID, "r-10", "q10", "a10");
-    importer.pull(&mut world.book).unwrap();
+    pull(&mut importer, &mut world.book);
     let texts = world.book.texts();
     assert_eq!(texts.len(), texts.iter().collect::<BTreeSet<_>>().len(), "{texts:?}");
 }
@@ -320,7 +331,7 @@ fn a_schema_that_is_not_known_is_refused_whole() {
     let mut world = World::new();
     world.home.turn(MAIN_ID, "r-1", "hello", "hi");
     world.home.connection.execute_batch("PRAGMA user_version = 24").unwrap();
-    let (_, error) = world.importer().pull(&mut world.book).unwrap_err();
+    let error = world.importer().pull(&mut world.book, &mut Pulled::default()).unwrap_err();
     let said = error.to_string();
     assert!(
         said.contains("schema version 24 is not known, and nothing of it was read; known is 23"),

@@ -20,7 +20,7 @@ fn recorded(world: &World) -> Vec<Value> {
     let mut events = Vec::new();
     for (path, bytes) in files_below(&world.logs()) {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if name.ends_with(".json") && name.starts_with("20") && path.parent().unwrap().ends_with("logs") {
+        if name.contains(".json") && name.starts_with("20") && path.parent().unwrap().ends_with("logs") {
             let text = String::from_utf8(bytes).unwrap();
             events.extend(
                 text.lines()

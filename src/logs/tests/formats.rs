@@ -109,6 +109,7 @@ fn listings_count_and_show_the_last_events() {
     let shown: Vec<(&str, &str)> =
         tail.iter().map(|line| (line.run_id.as_str(), line.text.as_str())).collect();
     assert_eq!(shown, [("s", "again"), ("s", "done"), ("t", "last")]);
-    assert_eq!(super::tail(world.dir.path(), 100, &mut |_| true).unwrap().0.len(), 7);
+    // The pieces of a stream whose end says the same are none.
+    assert_eq!(super::tail(world.dir.path(), 100, &mut |_| true).unwrap().0.len(), 5);
     world.read();
 }

@@ -248,7 +248,7 @@ impl ContainerSpec {
         };
         let mut mounts = vec![
             bind(&layout.config_dir(), inside::CONFIG, !self.off(Guard::ConfigReadOnly)),
-            bind(&layout.secrets_dir(), inside::SECRETS, true),
+            bind(&layout.secrets_dir(), inside::SECRETS, !self.off(Guard::Mounts)),
             bind(&layout.gateway_dir(), inside::GATEWAY, false),
             bind(&layout.raw_dir(), inside::RAW, false),
             bind(&layout.home_dir(), inside::STATE, false),

@@ -45,7 +45,7 @@ impl Stage {
 
 impl Engine {
     /// Waits until OpenClaw's gateway says that it is ready, and gives how long that took. `progress` hears of the stage
-    /// at least twice a second. A container that ends is noticed at once, one that is started again by the engine too.
+    /// at least twice a second. A container that ends is noticed at once.
     ///
     /// # Errors
     /// [`SandboxErrorKind::Died`] with the reason and the last lines, [`SandboxErrorKind::Timeout`],
@@ -64,6 +64,7 @@ impl Engine {
         let began = clock.monotonic();
         let restarts = self.status(name).await?.restarts;
         let mut looked = began;
+        let mut restarted = false;
         let mut told = None;
         loop {
             let stage = probe(layout).await;
@@ -78,11 +79,13 @@ impl Engine {
             if stage == Stage::Ready {
                 return Ok(took);
             }
-            if stage == Stage::Starting || now.saturating_sub(looked) >= LOOK {
+            if stage == Stage::Starting || restarted || now.saturating_sub(looked) >= LOOK {
                 looked = now;
                 let status = self.status(name).await?;
-                let ended = matches!(status.state, State::Exited | State::Restarting);
-                if ended || status.restarts > restarts {
+                // One that the engine has started again says nothing of how it ended: it is looked at closely until it
+                // ends once more, or gets ready after all.
+                restarted = status.restarts > restarts;
+                if matches!(status.state, State::Exited | State::Restarting) {
                     return Err(SandboxError {
                         doing: format!("start {}", name.container()),
                         kind: SandboxErrorKind::Died(Box::new(self.death(name, &status).await)),

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use serde::{Deserialize, Serialize};
 
@@ -248,7 +248,7 @@ impl ContainerSpec {
         };
         let mut mounts = vec![
             bind(&layout.config_dir(), inside::CONFIG, !self.off(Guard::ConfigReadOnly)),
-            bind(&layout.secrets_dir(), inside::SECRETS, true),
+            bind(&layout.secrets_dir(), inside::SECRETS, !self.off(Guard::Mounts)),
             bind(&layout.gateway_dir(), inside::GATEWAY, false),
             bind(&layout.raw_dir(), inside::RAW, false),
             bind(&layout.home_dir(), inside::STATE, false),
@@ -344,7 +344,17 @@ impl ContainerSpec {
                     .collect()
             }),
             security_opt: Some(self.security()),
-            privileged: Some(self.off(Guard::Kernel)),
+            privileged: Some(false),
+            masked_paths: self.off(Guard::Kernel).then(Vec::new),
+            readonly_paths: self.off(Guard::Kernel).then(Vec::new),
+            devices: self.off(Guard::Kernel).then(|| {
+                let device = Some(String::from("/dev/kmsg"));
+                vec![DeviceMapping {
+                    path_on_host: device.clone(),
+                    path_in_container: device,
+                    cgroup_permissions: Some(String::from("r")),
+                }]
+            }),
             pids_limit: (!self.off(Guard::Pids)).then_some(i64::from(self.pids)),
             memory: Some(memory),
             memory_swap: Some(memory),

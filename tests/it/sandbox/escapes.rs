@@ -113,7 +113,6 @@ async fn a_guard_that_is_off_turns_its_rows_red() {
                 "interfaces",
                 "engine-socket",
                 "secrets-write",
-                "door-replace",
             ],
             true,
         ),

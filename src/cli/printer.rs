@@ -206,6 +206,14 @@ fn cut_to_lines(text: &str, width: usize) -> String {
     lines.join("\n")
 }
 
+/// A line that fits `width` columns; one that has to be cut loses its colours.
+pub(super) fn cut(line: &str, width: usize) -> String {
+    if visible(line) <= width {
+        return line.to_owned();
+    }
+    text::bounded(&anstream::adapter::strip_str(line).to_string(), width)
+}
+
 /// Width of a cell on the screen.
 fn visible(cell: &str) -> usize {
     anstream::adapter::strip_str(cell).to_string().chars().count()

@@ -29,6 +29,9 @@ use crate::store::egress::EgressStore;
 use crate::supervise::Shutdown;
 use crate::text;
 
+/// Longest wait for the door's last events.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
+
 /// Runs until Ctrl+C, `sentrix stop`, or a time without activity.
 pub(super) async fn run(global: &Global, args: &RunArgs, shutdown: &Shutdown) -> Outcome {
     require_model(global, args, shutdown).await?;
@@ -378,8 +381,10 @@ impl Running<'_> {
         if !self.is_made {
             return Ok(());
         }
-        if let Some(door) = &self.door {
-            door.close();
+        if let Some(door) = &self.door
+            && !door.clone().finish(LAST_EVENTS).await
+        {
+            self.started.view.say("the door's last events could not all be kept");
         }
         self.engine
             .reap(&self.plan.name, Some(&self.plan.layout), false)

@@ -28,7 +28,7 @@ impl View {
         let is_live = !global.no_progress && std::io::stderr().is_terminal();
         let bar = is_live.then(|| {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{msg}") {
                 bar.set_style(style);
             }
             bar
@@ -68,7 +68,9 @@ impl View {
     /// Shows where things stand.
     pub(super) fn show(&self, snapshot: &Snapshot) {
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("\n{}", snapshot.lines().join("\n")));
+            let width = usize::from(printer::width());
+            let lines: Vec<String> = snapshot.lines().iter().map(|line| printer::cut(line, width)).collect();
+            bar.set_message(format!("\n{}", lines.join("\n")));
             return;
         }
         // Times run on by themselves: they alone are no news.

@@ -348,11 +348,11 @@ impl ContainerSpec {
             masked_paths: self.off(Guard::Kernel).then(Vec::new),
             readonly_paths: self.off(Guard::Kernel).then(Vec::new),
             devices: self.off(Guard::Kernel).then(|| {
-                let device = Some(String::from("/dev/kmsg"));
+                let device = Some(String::from("/dev/fuse"));
                 vec![DeviceMapping {
                     path_on_host: device.clone(),
                     path_in_container: device,
-                    cgroup_permissions: Some(String::from("r")),
+                    cgroup_permissions: Some(String::from("rw")),
                 }]
             }),
             pids_limit: (!self.off(Guard::Pids)).then_some(i64::from(self.pids)),

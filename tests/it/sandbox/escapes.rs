@@ -118,7 +118,7 @@ async fn a_guard_that_is_off_turns_its_rows_red() {
         ),
         (
             "kernel",
-            &[Guard::Kernel, Guard::User, Guard::Seccomp],
+            &[Guard::Kernel, Guard::User, Guard::Seccomp, Guard::Capabilities],
             &["proc-1", "devices", "kernel-files", "kernel-memory"],
             false,
         ),

@@ -38,7 +38,11 @@ impl Engine {
             attach_stderr: Some(true),
             tty: Some(true),
             cmd: Some(command.iter().map(|word| (*word).to_owned()).collect()),
-            env: Some(vec![format!("COLUMNS={columns}"), String::from("NO_COLOR=1"), String::from("TERM=dumb")]),
+            env: Some(vec![
+                format!("COLUMNS={columns}"),
+                String::from("NO_COLOR=1"),
+                String::from("TERM=dumb"),
+            ]),
             ..CreateExecOptions::default()
         };
         let docker = self.patient(limit);

@@ -12,19 +12,20 @@ use super::args::RunArgs;
 use super::boot;
 use super::control::{Answers, Control};
 use super::plan::Plan;
+use super::proof::Proof;
 use super::snapshot::{Board, Snapshot};
 use super::tend::Tended;
 use super::watch::{End, Watch, recorded};
 use super::{Started, image, login, port, require_model};
 use crate::capture::{Capture, Settings};
 use crate::cli::args::Global;
-use crate::cli::sandbox::failure as sandbox_failure;
 use crate::cli::failure::{self, Failure, Outcome};
 use crate::cli::printer::{self, bold, count, dim};
+use crate::cli::sandbox::failure as sandbox_failure;
 use crate::door::{Destination, Door, DoorListener, Fittings, Limits, Policy, System, file};
 use crate::gateway::{Address, Connect};
-use crate::sandbox::selftest::{Ask, Probe, Report, Row};
-use crate::sandbox::{BakedChannel, Egress, Engine, Found, GRACE, Layout, Owner, Record, SandboxError, State};
+use crate::sandbox::selftest::Ask;
+use crate::sandbox::{BakedChannel, Egress, Engine, Found, GRACE, Layout, Owner, Record, State};
 use crate::store::egress::EgressStore;
 use crate::supervise::Shutdown;
 use crate::text;
@@ -51,21 +52,10 @@ pub(super) async fn run(global: &Global, args: &RunArgs, shutdown: &Shutdown) ->
     let there = engine.look_for(&plan.name).await.map_err(|error| sandbox_failure(&error))?;
     let goes_on = goes_on(args, there.as_ref())?;
     let services = Shutdown::new();
-    let mut running = Running {
-        engine,
-        plan,
-        started: &started,
-        services,
-        door: None,
-        is_made: false,
-        probe: Probe::new(),
-        tested: None,
-    };
-    let outcome = if goes_on {
-        running.attach(there.as_ref()).await
-    } else {
-        running.start(args, shutdown).await
-    };
+    let mut running =
+        Running { engine, plan, started: &started, services, door: None, is_made: false, proof: None };
+    let outcome =
+        if goes_on { running.attach(there.as_ref()).await } else { running.start(args, shutdown).await };
     let outcome = match outcome {
         Ok(()) => running.watch(args, listener, shutdown).await,
         Err(failure) => Err(failure),
@@ -109,7 +99,10 @@ async fn take_port(number: u16) -> Result<TcpListener, Failure> {
 fn goes_on(args: &RunArgs, there: Option<&Found>) -> Result<bool, Failure> {
     let Some(found) = there.filter(|found| boot::is_alive(found)) else {
         return if args.attach {
-            Err(Failure::Usage(format!("there is no sandbox `{}` to go on with; leave out --attach", args.name)))
+            Err(Failure::Usage(format!(
+                "there is no sandbox `{}` to go on with; leave out --attach",
+                args.name
+            )))
         } else {
             Ok(false)
         };
@@ -117,7 +110,11 @@ fn goes_on(args: &RunArgs, there: Option<&Found>) -> Result<bool, Failure> {
     if args.attach {
         return Ok(true);
     }
-    let what = format!("the sandbox `{}` is there already ({}), left by an earlier run", found.name, found.state.word());
+    let what = format!(
+        "the sandbox `{}` is there already ({}), left by an earlier run",
+        found.name,
+        found.state.word()
+    );
     if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
         let asked = inquire::Confirm::new(&format!("{what}. Go on with it?")).with_default(true).prompt();
         return match asked {
@@ -139,16 +136,15 @@ struct Running<'a> {
     door: Option<Door>,
     /// Whether there is a container of this run, which is taken away at the end.
     is_made: bool,
-    /// The self-test's own turn.
-    probe: Probe,
-    /// Escapes that were refused, and all that were tried.
-    tested: Option<(usize, usize)>,
+    /// The proof that it holds, of a sandbox that this run has made.
+    proof: Option<Proof>,
 }
 
 impl Running<'_> {
     async fn start(&mut self, args: &RunArgs, shutdown: &Shutdown) -> Result<(), Failure> {
         let (config, view) = (&self.started.world.config, &self.started.view);
-        let uses_whatsapp = config.channels().iter().any(|channel| channel.enabled && channel.id == "whatsapp");
+        let uses_whatsapp =
+            config.channels().iter().any(|channel| channel.enabled && channel.id == "whatsapp");
         let channel = uses_whatsapp.then_some(BakedChannel::Whatsapp);
         let built = image::provide(&self.engine, args, channel, view, shutdown).await?;
         let owner = Owner::of(self.engine.facts());
@@ -178,54 +174,30 @@ impl Running<'_> {
             }),
         };
         layout.write_record(&record).map_err(|error| sandbox_failure(&error))?;
-        let ask = Ask {
+        let mut proof = Proof::new(Ask {
             allowed: rendered.destinations.first().map(|to| (to.host.clone(), to.port)),
             ..Ask::of(&self.plan.spec)
+        });
+        let clock = &self.started.clock;
+        let began = clock.monotonic();
+        let programs = async {
+            let rows = proof.programs(&self.engine, layout).await;
+            (rows, clock.monotonic().saturating_sub(began))
         };
-        let began = self.started.clock.monotonic();
-        // Programs try while OpenClaw still loads: they need none of it.
-        let (took, inside) = tokio::join!(
-            boot::wait(&self.engine, layout, &self.started.clock, view, shutdown),
-            self.engine.self_test_inside(layout.name(), &ask)
-        );
+        // Programs try to get out while OpenClaw still loads: they need none of it.
+        let (took, (rows, tried)) =
+            tokio::join!(boot::wait(&self.engine, layout, clock, view, shutdown), programs);
         let took = took?;
-        view.say(&format!("✓ OpenClaw {} is ready after {:.1} s", text::plain(&built.openclaw), took.as_secs_f64()));
-        self.self_test(inside, &ask, began).await?;
+        proof.judge(rows, tried, (layout, clock, view))?;
+        self.proof = Some(proof);
+        view.say(&format!(
+            "✓ OpenClaw {} is ready after {:.1} s",
+            text::plain(&built.openclaw),
+            took.as_secs_f64()
+        ));
         if uses_whatsapp {
             login::whatsapp(&self.engine, layout, view, shutdown).await?;
         }
-        Ok(())
-    }
-
-    /// The second half of the self-test, and its outcome: an escape that succeeds ends the run.
-    async fn self_test(
-        &mut self,
-        inside: Result<Vec<Row>, SandboxError>,
-        ask: &Ask,
-        began: Duration,
-    ) -> Result<(), Failure> {
-        let (view, clock, layout) = (&self.started.view, &self.started.clock, &self.plan.layout);
-        view.doing("a hostile agent tries to get out");
-        let token = layout.token().map_err(|error| sandbox_failure(&error))?;
-        let mut rows = inside.map_err(|error| sandbox_failure(&error))?;
-        let tools = self.engine.self_test_tools(layout, &token, ask, &self.probe).await;
-        rows.extend(tools.map_err(|error| sandbox_failure(&error))?);
-        let report = Report::new(rows, clock.monotonic().saturating_sub(began), clock);
-        layout.write_self_test(&report).map_err(|error| sandbox_failure(&error))?;
-        for row in &report.rows {
-            if row.is_red() || row.is_untried() {
-                view.say(&bold(row.to_string()));
-            }
-            tracing::info!(id = row.id, guard = row.guard.word(), outcome = %row, "escape tried");
-        }
-        self.tested = Some((report.refused(), report.rows.len()));
-        if report.red().next().is_some() {
-            return Err(Failure::Refused(format!(
-                "the sandbox does not hold: {}; nothing is left running",
-                report.summary()
-            )));
-        }
-        view.say(&format!("✓ {}", report.summary()));
         Ok(())
     }
 
@@ -243,7 +215,6 @@ impl Running<'_> {
             self.started.view.say("It is paused, and stays so until `sentrix resume`.");
         }
         self.is_made = true;
-        self.tested = self.plan.layout.self_test().map(|report| (report.refused(), report.rows.len()));
         self.started.view.say(&format!("✓ going on with the sandbox {}", self.plan.name));
         Ok(())
     }
@@ -254,20 +225,25 @@ impl Running<'_> {
         }
         let paths = &self.started.world.paths;
         let rules = file::read(&paths.egress_rules()).map_err(|error| door_failure(&error))?;
-        let policy = Policy::new(&destinations, &rules)
-            .map_err(|faults| Failure::Usage(crate::door::render(&faults, printer::colour(), usize::from(printer::width()))))?;
+        let policy = Policy::new(&destinations, &rules).map_err(|faults| {
+            Failure::Usage(crate::door::render(&faults, printer::colour(), usize::from(printer::width())))
+        })?;
         let store = EgressStore::open(&paths.egress(), self.plan.name.as_str())
             .map_err(crate::cli::world::store_failure)?;
-        let listener = DoorListener::unix(&self.plan.layout.door_socket()).map_err(|error| door_failure(&error))?;
-        let door = Door::open(listener, Fittings {
-            sandbox: self.plan.name.to_string(),
-            policy,
-            limits: Limits::default(),
-            outside: Arc::new(System::default()),
-            sink: Arc::new(store),
-            clock: Arc::clone(&self.started.clock),
-            shutdown: self.services.clone(),
-        })
+        let listener =
+            DoorListener::unix(&self.plan.layout.door_socket()).map_err(|error| door_failure(&error))?;
+        let door = Door::open(
+            listener,
+            Fittings {
+                sandbox: self.plan.name.to_string(),
+                policy,
+                limits: Limits::default(),
+                outside: Arc::new(System::default()),
+                sink: Arc::new(store),
+                clock: Arc::clone(&self.started.clock),
+                shutdown: self.services.clone(),
+            },
+        )
         .map_err(|error| door_failure(&error))?;
         door.watch(&paths.egress_rules(), destinations);
         self.door = Some(door);
@@ -285,7 +261,7 @@ impl Running<'_> {
             rotate: started.rotate,
             reasoning: started.reasoning,
             home: Some(layout.home_dir()),
-            leave_out: self.probe.names(),
+            leave_out: self.proof.as_ref().map(Proof::names).unwrap_or_default(),
             ..Settings::new(self.plan.name.as_str(), logs.clone())
         };
         let capture = Capture::start(settings, Arc::clone(&started.clock), &self.services, None)
@@ -293,9 +269,10 @@ impl Running<'_> {
         port::serve(listener, layout.gateway_socket(), shutdown);
         let board = Arc::new(Board::new(self.first_snapshot()));
         let answers = Desk { board: Arc::clone(&board), door: self.door.clone(), shutdown: shutdown.clone() };
-        let _control = Control::open(&layout.control_socket(), Arc::new(answers), shutdown).map_err(|error| {
-            Failure::Unavailable(anyhow::Error::new(error).context("cannot open the control socket"))
-        })?;
+        let _control =
+            Control::open(&layout.control_socket(), Arc::new(answers), shutdown).map_err(|error| {
+                Failure::Unavailable(anyhow::Error::new(error).context("cannot open the control socket"))
+            })?;
         let station = started.station()?;
         let beat = started.beat(&station);
         let watch = Watch {
@@ -309,9 +286,20 @@ impl Running<'_> {
             services: &self.services,
         };
         view.say(&self.invitation(args));
-        let tended =
-            Tended { engine: &self.engine, layout, capture: &capture, door: self.door.as_ref(), clock: &started.clock };
-        let end = watch.go_on(tended.watch(&board, view)).await?;
+        let tended = Tended {
+            engine: &self.engine,
+            layout,
+            capture: &capture,
+            door: self.door.as_ref(),
+            clock: &started.clock,
+        };
+        let proving = async {
+            match &self.proof {
+                Some(proof) => proof.agent(&self.engine, layout, (&board, view, &started.clock)).await,
+                None => Ok(()),
+            }
+        };
+        let end = watch.go_on(tended.watch(&board, view), proving).await?;
         match &end {
             End::Asked => {}
             End::Idle(time) => view.say(&format!(
@@ -319,11 +307,14 @@ impl Running<'_> {
                 super::snapshot::span(*time)
             )),
             End::Gone(why) => view.say(&bold(why)),
+            End::Escaped(why) => view.say(&bold(why)),
             End::Failed => view.say(&bold("a part of Sentrix failed; everything is stopped")),
         }
         view.doing("stopping OpenClaw; Ctrl+C again leaves at once");
         match self.engine.stop(&self.plan.name, GRACE).await {
-            Err(error) if !error.is_not_found() => view.say(&format!("OpenClaw could not be stopped: {error}")),
+            Err(error) if !error.is_not_found() => {
+                view.say(&format!("OpenClaw could not be stopped: {error}"))
+            }
             _ => {}
         }
         let status = watch.save().await?;
@@ -340,10 +331,14 @@ impl Running<'_> {
                 count(patrol.cases, "case"),
             ));
         }
-        printer::note(format_args!("       OpenClaw's state and workspace stay in {}", layout.home_dir().display()));
+        printer::note(format_args!(
+            "       OpenClaw's state and workspace stay in {}",
+            layout.home_dir().display()
+        ));
         match end {
             End::Asked | End::Idle(_) => Ok(failure::DONE),
             End::Gone(why) => Err(Failure::Unavailable(anyhow::anyhow!(why))),
+            End::Escaped(why) => Err(Failure::Refused(why)),
             End::Failed => Err(Failure::Bug(anyhow::anyhow!("a part that must not end ended; see above"))),
         }
     }
@@ -354,7 +349,10 @@ impl Running<'_> {
         now.name = self.plan.name.to_string();
         now.log_dir = self.started.world.paths.logs.display().to_string();
         now.sandbox.state = String::from("running");
-        now.sandbox.self_test = self.tested;
+        now.sandbox.self_test = match &self.proof {
+            Some(_) => None,
+            None => self.plan.layout.self_test().map(|report| (report.refused(), report.rows.len())),
+        };
         now.sandbox.egress = self.plan.spec.egress.word().to_owned();
         now.sandbox.relaxed = self.plan.spec.relaxed.iter().map(|relax| relax.name().to_owned()).collect();
         now.patrol = self.started.wanted.map(|_| super::snapshot::Patrol::default());
@@ -432,7 +430,8 @@ impl Desk {
 /// The destinations that a record holds.
 fn destinations_of(options: &Value) -> Vec<Destination> {
     let all = options.get("destinations").and_then(Value::as_array).cloned().unwrap_or_default();
-    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     all.iter()
         .filter_map(|to| {
             Some(Destination {

@@ -42,7 +42,8 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let held = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let listener = UnixListener::bind(PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())).join(name))?;
+    let listener =
+        UnixListener::bind(PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())).join(name))?;
     fs::set_permissions(path, Permissions::from_mode(mode))?;
     Ok(listener)
 }

@@ -291,12 +291,14 @@ impl Collector {
 
     fn enqueue(&mut self, item: Item, at: i64) {
         self.gateway_counts.seen += 1;
-        let is_left_out = |name: &Option<String>| name.as_ref().is_some_and(|name| self.leave_out.contains(name));
+        let is_left_out =
+            |name: &Option<String>| name.as_ref().is_some_and(|name| self.leave_out.contains(name));
         if is_left_out(&item.run) || is_left_out(&item.session) {
             self.gateway_counts.withheld += 1;
             return;
         }
-        let waits = item.when != When::Now && self.deferred.iter().any(|deferred| deferred.item.name == item.name);
+        let waits =
+            item.when != When::Now && self.deferred.iter().any(|deferred| deferred.item.name == item.name);
         if waits || self.names.has(&item.name) {
             self.gateway_counts.duplicates += 1;
             return;

@@ -58,7 +58,9 @@ fn is_known(command: &str, ours: &[String]) -> bool {
     if SELF_TEST.contains(&script) {
         return true;
     }
-    let Some(inside) = script.strip_prefix(DIST).or_else(|| script.strip_prefix("/usr/lib/node_modules/openclaw/")) else {
+    let Some(inside) =
+        script.strip_prefix(DIST).or_else(|| script.strip_prefix("/usr/lib/node_modules/openclaw/"))
+    else {
         return false;
     };
     if inside.contains("..") {

@@ -24,8 +24,9 @@ pub(super) async fn engine() -> Result<Engine, Failure> {
 
 /// The folder under which each sandbox has its own.
 pub(super) fn root() -> Result<PathBuf, Failure> {
-    config::sandboxes()
-        .ok_or_else(|| Failure::Usage(String::from("neither XDG_STATE_HOME nor HOME says where sandboxes go")))
+    config::sandboxes().ok_or_else(|| {
+        Failure::Usage(String::from("neither XDG_STATE_HOME nor HOME says where sandboxes go"))
+    })
 }
 
 /// Where an error of the sandbox leads.

@@ -37,8 +37,8 @@ impl DoorListener {
     /// # Errors
     /// Where the socket cannot be made.
     pub fn unix(path: &Path) -> Result<Self, DoorError> {
-        let listener = socket::listen(path, 0o666)
-            .map_err(|error| DoorError::path(path, DoorErrorKind::Bind(error)))?;
+        let listener =
+            socket::listen(path, 0o666).map_err(|error| DoorError::path(path, DoorErrorKind::Bind(error)))?;
         Ok(Self::Unix { listener, path: path.to_owned() })
     }
 

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use super::engine::{Engine, hex};
 use super::error::{SandboxError, SandboxErrorKind};
 use super::name::Label;
+use super::talk::printable;
 use crate::text;
 
 static FOLDER: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/docker");
@@ -230,10 +231,14 @@ impl Engine {
             doing: format!("build {}", options.image),
             kind: SandboxErrorKind::Timeout(BUILD),
         })??;
+        let before = self.docker.inspect_image(&options.image).await.ok().and_then(|image| image.id);
         let labelled = self.label(options, &half, ca.is_some()).await;
         // Only the name goes: the layers are those of the image.
         drop(self.docker.remove_image(&half, None::<RemoveImageOptions>, None).await);
         labelled?;
+        if let Some(before) = before {
+            self.forget(&before).await;
+        }
         match self.image(&options.image, &Wanted::default()).await? {
             ImageState::Current(facts) | ImageState::Stale { facts, .. } => Ok(facts),
             ImageState::Missing => Err(SandboxError {
@@ -300,6 +305,16 @@ impl Engine {
                     kind: SandboxErrorKind::Build(why_it_failed(&fault, &last, options)),
                 });
             }
+        }
+    }
+
+    /// Removes an image of ours that has lost its name to a newer one. It stays where a container or another name needs it.
+    async fn forget(&self, id: &str) {
+        let Ok(there) = self.docker.inspect_image(id).await else { return };
+        let labels = there.config.and_then(|config| config.labels).unwrap_or_default();
+        let is_ours = labels.get(Label::OURS).is_some_and(|ours| ours == "1");
+        if is_ours && there.repo_tags.unwrap_or_default().is_empty() {
+            drop(self.docker.remove_image(id, None::<RemoveImageOptions>, None).await);
         }
     }
 
@@ -458,9 +473,10 @@ fn read_bundle(path: &Path) -> Result<Vec<u8>, SandboxError> {
 
 /// What one message of the engine says, and the fault in it.
 fn heard(info: BuildInfo) -> (Vec<BuildEvent>, Option<String>) {
-    let safe = |line: &str| text::bounded(&text::plain(line.trim_end()), 300);
+    // npm colours what it says whatever it writes to.
+    let safe = |line: &str| text::bounded(&text::plain(&printable(line.trim_end())), 300);
     let mut events = Vec::new();
-    for line in info.stream.unwrap_or_default().lines().filter(|line| !line.trim().is_empty()) {
+    for line in info.stream.unwrap_or_default().lines().filter(|line| !printable(line).is_empty()) {
         events.push(step(line).unwrap_or_else(|| BuildEvent::Line(safe(line))));
     }
     if let Some(status) = info.status {
@@ -537,78 +553,4 @@ impl fmt::Display for BakedChannel {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_context_is_the_same_each_time_and_needs_no_front_end() {
-        assert_eq!(context(None), context(None));
-        let names: Vec<String> = files().into_keys().collect();
-        assert_eq!(
-            names,
-            ["Dockerfile", "entry.mjs", "install.sh", "seccomp.json", "selftest-tools.mjs", "selftest.mjs"]
-        );
-        let dockerfile = std::str::from_utf8(files()["Dockerfile"]).unwrap();
-        assert!(!dockerfile.contains("syntax=") && !dockerfile.contains("--mount"));
-        assert!(dockerfile.contains(&format!("ARG BASE_IMAGE={DEFAULT_BASE}")));
-        assert!(dockerfile.contains(&format!("ARG OPENCLAW_VERSION={DEFAULT_OPENCLAW}")));
-    }
-
-    #[test]
-    fn steps_are_told_from_lines() {
-        let info = |stream: &str| BuildInfo { stream: Some(stream.into()), ..BuildInfo::default() };
-        let (events, fault) = heard(info("Step 3/12 : RUN sh x\n"));
-        assert_eq!(events, [BuildEvent::Step { number: 3, of: 12, text: "RUN sh x".into() }]);
-        assert_eq!(fault, None);
-        let (events, _) = heard(info("\u{1b}[31mnpm\n\n"));
-        assert_eq!(events, [BuildEvent::Line("\\u{1b}[31mnpm".into())]);
-    }
-
-    #[test]
-    fn a_failure_says_what_to_do() {
-        let options = BuildOptions::default();
-        let said = why_it_failed("code 1", &["npm error code SELF_SIGNED_CERT_IN_CHAIN".into()], &options);
-        assert!(said.contains("--ca-bundle"), "{said}");
-        let said =
-            why_it_failed("Get https://registry-1.docker.io/v2/: dial tcp: no such host", &[], &options);
-        assert!(said.contains("node:24-bookworm-slim") && said.contains("--base-image"), "{said}");
-    }
-
-    #[test]
-    fn options_cannot_smuggle_anything_in() {
-        let with = |change: &dyn Fn(&mut BuildOptions)| {
-            let mut options = BuildOptions::default();
-            change(&mut options);
-            check(&options)
-        };
-        assert!(with(&|_| ()).is_ok());
-        assert!(with(&|options| options.openclaw_version = "1; rm -rf /".into()).is_err());
-        assert!(with(&|options| options.base_image = "--x".into()).is_err());
-        assert!(with(&|options| options.image = "a b".into()).is_err());
-        assert_eq!(split("localhost:5000/a"), ("localhost:5000/a", "latest"));
-        assert_eq!(split("a/b:c"), ("a/b", "c"));
-    }
-
-    #[test]
-    fn what_differs_is_said() {
-        let facts = ImageFacts {
-            id: "i".into(),
-            name: "n".into(),
-            size_bytes: 1,
-            openclaw: "2026.9.6".into(),
-            integrity: String::new(),
-            sentrix: "0.1.0".into(),
-            base: String::new(),
-            channel: String::new(),
-            ca: false,
-        };
-        let hash = folder_hash();
-        assert_eq!(stale(&facts, "1", &hash, &Wanted::default()), None);
-        assert!(stale(&facts, "", &hash, &Wanted::default()).unwrap().contains("sentrix build"));
-        assert!(stale(&facts, "1", "x", &Wanted::default()).unwrap().contains("0.1.0"));
-        let wanted = Wanted { openclaw_version: Some("2026.10.1".into()), ..Wanted::default() };
-        assert!(stale(&facts, "1", &hash, &wanted).unwrap().contains("2026.10.1 is wanted"));
-        let wanted = Wanted { channel: Some(BakedChannel::Whatsapp), ..Wanted::default() };
-        assert!(stale(&facts, "1", &hash, &wanted).unwrap().contains("whatsapp"));
-    }
-}
+mod tests;

@@ -38,7 +38,11 @@ impl Engine {
             attach_stderr: Some(true),
             tty: Some(true),
             cmd: Some(command.iter().map(|word| (*word).to_owned()).collect()),
-            env: Some(vec![format!("COLUMNS={columns}"), String::from("NO_COLOR=1"), String::from("TERM=dumb")]),
+            env: Some(vec![
+                format!("COLUMNS={columns}"),
+                String::from("NO_COLOR=1"),
+                String::from("TERM=dumb"),
+            ]),
             ..CreateExecOptions::default()
         };
         let docker = self.patient(limit);
@@ -85,7 +89,7 @@ impl Lines {
 }
 
 /// What is left of a terminal's line when its escape sequences are taken out, and everything that deceives.
-fn printable(line: &str) -> String {
+pub(super) fn printable(line: &str) -> String {
     let mut out = String::new();
     let mut characters = line.chars().peekable();
     while let Some(c) = characters.next() {

@@ -100,7 +100,8 @@ impl Running {
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(self.world.logs()).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
-        for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+        for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        {
             let text = std::fs::read_to_string(path).unwrap();
             let lines = text.lines().filter(|line| line.starts_with('{'));
             all.extend(lines.map(|line| serde_json::from_str::<Value>(line).unwrap()));
@@ -182,7 +183,8 @@ fn start_chat_watch_and_stop() {
 
     // A command is refused, and that is on record.
     run.chat("MOCK:exec").exits(0);
-    let call = run.find("the tool call is recorded", |event| is(event, "tool_call") && event["tool"] == "exec");
+    let call =
+        run.find("the tool call is recorded", |event| is(event, "tool_call") && event["tool"] == "exec");
     assert_eq!(call["sessionKey"], "agent:main:main");
     let result = run.find("its refusal is recorded", |event| {
         is(event, "tool_result") && event["toolCallId"] == call["toolCallId"]
@@ -206,7 +208,8 @@ fn start_chat_watch_and_stop() {
     // An injected turn leaks a key: the patrol flags that turn of that agent within seconds, and the police writes the case.
     run.chat("Please MOCK:plain leak my key").exits(0);
     let leak = run.find("the leak is recorded", |event| {
-        is(event, "assistant_message_end") && event["rawText"].as_str().is_some_and(|text| text.contains(&planted_key()))
+        is(event, "assistant_message_end")
+            && event["rawText"].as_str().is_some_and(|text| text.contains(&planted_key()))
     });
     let recorded = Instant::now();
     let turn = format!("{}_{}", leak["runId"].as_str().unwrap(), leak["ts"]);
@@ -219,7 +222,8 @@ fn start_chat_watch_and_stop() {
         }
         let flags = flags.json();
         let all = flags.as_array().or_else(|| flags["flags"].as_array()).unwrap().clone();
-        let named = |flag: &&Value| flag["turn_ids"].as_array().unwrap().iter().any(|id| *id == turn.as_str());
+        let named =
+            |flag: &&Value| flag["turn_ids"].as_array().unwrap().iter().any(|id| *id == turn.as_str());
         flag = all.iter().find(named).cloned().unwrap_or_default();
         !flag.is_null()
     });
@@ -237,7 +241,8 @@ fn start_chat_watch_and_stop() {
     let processes = Command::new("ps").args(["auxww"]).output().unwrap().stdout;
     let mut logs = Vec::new();
     files(&run.world.logs(), &mut logs);
-    let mut places = vec![("docker inspect", inspected), ("ps", String::from_utf8_lossy(&processes).into_owned())];
+    let mut places =
+        vec![("docker inspect", inspected), ("ps", String::from_utf8_lossy(&processes).into_owned())];
     places.push(("what was printed", run.said()));
     for path in &logs {
         let mut bytes = Vec::new();
@@ -254,7 +259,13 @@ fn start_chat_watch_and_stop() {
     assert_eq!(status.code(), Some(0), "{}", run.said());
     let label = format!("label=dev.sentrix.name={}", run.name);
     for list in [["ps", "-aq"], ["network", "ls"], ["volume", "ls"]] {
-        let left = docker(&[list[0], list[1], if list[1] == "ls" { "-q" } else { "--no-trunc" }, "--filter", &label]);
+        let left = docker(&[
+            list[0],
+            list[1],
+            if list[1] == "ls" { "-q" } else { "--no-trunc" },
+            "--filter",
+            &label,
+        ]);
         assert_eq!(left.trim(), "", "{list:?}");
     }
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();

@@ -202,8 +202,7 @@ fn unreachable_gateway(error: &GatewayError) -> Failure {
 
 fn place(args: &ChatArgs) -> Result<Place, Failure> {
     let usage = |said: String| Failure::Usage(said);
-    let root =
-        config::sandboxes().ok_or_else(|| usage("neither XDG_STATE_HOME nor HOME is set".into()))?;
+    let root = config::sandboxes().ok_or_else(|| usage("neither XDG_STATE_HOME nor HOME is set".into()))?;
     let device = root.join("device.key");
     let history = root.join("chat_history");
     let (address, token_file) = if let (Some(gateway), Some(file)) = (&args.gateway, &args.token_file) {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::snapshot::{Board, Patrol};
 use super::view::View;
 use crate::case::Severity;
+use crate::cli::args::Format;
 use crate::cli::failure::Failure;
 use crate::cli::look::{Wanted, look};
 use crate::cli::patrol::show_look;
 use crate::cli::printer;
 use crate::cli::progress::Progress;
 use crate::cli::spending::Today;
-use crate::cli::args::Format;
 use crate::cli::world::{World, store_failure};
 use crate::police::Station;
 use crate::supervise::Shutdown;
@@ -72,11 +72,15 @@ impl Beat<'_> {
         if let Some(trouble) = &trouble {
             let known = board.read().patrol.and_then(|patrol| patrol.trouble);
             if known.as_ref() != Some(trouble) {
-                view.say(&printer::bold(format!("a look failed, the next one tries again: {}", text::plain(trouble))));
+                view.say(&printer::bold(format!(
+                    "a look failed, the next one tries again: {}",
+                    text::plain(trouble)
+                )));
             }
         }
         let patrol = self.standing(trouble)?;
-        let spend = self.world.usage.as_ref().map(|usage| Today::of(Some(usage), &self.world.config)).transpose()?;
+        let spend =
+            self.world.usage.as_ref().map(|usage| Today::of(Some(usage), &self.world.config)).transpose()?;
         board.update(|now| {
             now.patrol = Some(patrol);
             now.spend = spend.map(|today| today.line());

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::view::View;
 use crate::cli::failure::Failure;
-use crate::clock::SharedClock;
 use crate::cli::sandbox::failure as sandbox_failure;
+use crate::clock::SharedClock;
 use crate::sandbox::{ContainerSpec, Engine, Found, Layout, READY, Stage, State};
 use crate::supervise::Shutdown;
 

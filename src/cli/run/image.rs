@@ -2,9 +2,9 @@
 
 use super::args::RunArgs;
 use super::view::View;
-use crate::cli::sandbox::failure as sandbox_failure;
 use crate::cli::failure::Failure;
 use crate::cli::printer::{self, size, word};
+use crate::cli::sandbox::failure as sandbox_failure;
 use crate::sandbox::{BakedChannel, BuildEvent, BuildOptions, Engine, ImageFacts, ImageState, Wanted};
 use crate::supervise::Shutdown;
 
@@ -32,7 +32,10 @@ pub(super) async fn provide(
             Ok(facts)
         }
         ImageState::Missing => {
-            view.say(&format!("There is no image {} yet: it is built now, which takes some minutes once.", args.image));
+            view.say(&format!(
+                "There is no image {} yet: it is built now, which takes some minutes once.",
+                args.image
+            ));
             let options = BuildOptions {
                 image: args.image.clone(),
                 ca_bundle: args.ca_bundle.clone(),
@@ -54,7 +57,12 @@ pub(super) async fn provide(
                 built = engine.build(&options, progress) => built.map_err(|error| sandbox_failure(&error))?,
                 () = shutdown.drain().cancelled() => return Err(Failure::Interrupted),
             };
-            view.say(&format!("✓ image {} built, {}, OpenClaw {}", facts.name, size(facts.size_bytes), facts.openclaw));
+            view.say(&format!(
+                "✓ image {} built, {}, OpenClaw {}",
+                facts.name,
+                size(facts.size_bytes),
+                facts.openclaw
+            ));
             Ok(facts)
         }
     }

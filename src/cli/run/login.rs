@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::view::View;
-use crate::cli::sandbox::failure as sandbox_failure;
 use crate::cli::failure::Failure;
 use crate::cli::printer;
+use crate::cli::sandbox::failure as sandbox_failure;
 use crate::sandbox::{Engine, Layout};
 use crate::supervise::Shutdown;
 

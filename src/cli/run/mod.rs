@@ -33,8 +33,8 @@ use view::View;
 use super::args::{Global, SetupArgs};
 use super::failure::{Failure, Outcome};
 use super::look::Wanted;
-use super::world::{self, DirLock, World, station_failure, store_failure};
 use super::setup;
+use super::world::{self, DirLock, World, station_failure, store_failure};
 use crate::clock::{self, SharedClock};
 use crate::police::Station;
 use crate::store::export;
@@ -103,9 +103,8 @@ impl Started {
 /// # Errors
 /// [`Failure::Usage`] where nobody can be asked, or nothing came of it.
 async fn require_model(global: &Global, args: &RunArgs, shutdown: &Shutdown) -> Result<(), Failure> {
-    let has_model = || -> Result<bool, Failure> {
-        Ok(world::config(global, Some(&args.place))?.agent().model.is_some())
-    };
+    let has_model =
+        || -> Result<bool, Failure> { Ok(world::config(global, Some(&args.place))?.agent().model.is_some()) };
     if has_model()? {
         return Ok(());
     }

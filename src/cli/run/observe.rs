@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::args::RunArgs;
-use super::watch::{End, Watch, recorded};
 use super::Started;
+use super::args::RunArgs;
 use super::snapshot::{Board, Snapshot};
+use super::watch::{End, Watch, recorded};
 use crate::capture::{Capture, Settings};
 use crate::cli::args::Global;
 use crate::cli::failure::{self, Failure, Outcome};
@@ -43,7 +43,8 @@ pub(super) async fn run(global: &Global, args: &RunArgs, url: &str, shutdown: &S
     let device = DeviceKey::open_or_create(&folder.join("observer.key")).map_err(unavailable)?;
     let connect = Connect { scopes: vec![Scope::Read], device: Some(device), ..Connect::new(address, token) };
     // Found out now, not by a line in the view: a wrong token or a device that waits for approval needs the user.
-    let (client, events) = crate::gateway::Client::connect(&connect, started.clock.clone()).await.map_err(unavailable)?;
+    let (client, events) =
+        crate::gateway::Client::connect(&connect, started.clock.clone()).await.map_err(unavailable)?;
     client.close();
     drop(events);
     let view = &started.view;

@@ -53,7 +53,8 @@ pub(super) fn render(
     settings.brave = config.search().brave.secret;
     settings.proxy = (plan.spec.egress == Egress::Door).then(|| claw::PROXY.to_owned());
     settings.policy = policy(config, plan);
-    let mut rendered = claw::render(&settings).map_err(|error| Failure::Usage(text::plain(&error.to_string())))?;
+    let mut rendered =
+        claw::render(&settings).map_err(|error| Failure::Usage(text::plain(&error.to_string())))?;
     // The self-test's turn is asked of a script in the container.
     let own_model = format!("{}/*", selftest::MODEL_PROVIDER);
     if let Some(Value::Object(all)) = rendered.config.pointer_mut("/models/providers") {
@@ -74,11 +75,7 @@ pub(super) fn render(
         port: to.port,
         why: to.why,
     });
-    Ok(Given {
-        destinations: destinations.collect(),
-        config: rendered.config,
-        secrets: rendered.secrets,
-    })
+    Ok(Given { destinations: destinations.collect(), config: rendered.config, secrets: rendered.secrets })
 }
 
 fn agent_model(settings: &ModelSettings) -> AgentModel {
@@ -88,7 +85,8 @@ fn agent_model(settings: &ModelSettings) -> AgentModel {
         provider: Provider {
             id: entry.map_or_else(|| settings.provider_id.clone(), |entry| entry.openclaw.clone()),
             api: api(settings.dialect),
-            is_usual: entry.is_some_and(|entry| !entry.base_url.is_empty() && entry.base_url == settings.base_url),
+            is_usual: entry
+                .is_some_and(|entry| !entry.base_url.is_empty() && entry.base_url == settings.base_url),
             base_url: settings.base_url.clone(),
             key: settings.api_key.clone(),
         },
@@ -114,11 +112,14 @@ fn handed_on(config: &Config, chain: &[ModelSettings], args: &RunArgs) -> Result
     for given in &args.env {
         let name = given.split_once('=').map_or(given.as_str(), |(name, _)| name);
         let Some(value) = config.handed_on(name) else {
-            return Err(Failure::Usage(format!("-e {name}: your environment has no such variable, or it is empty")));
+            return Err(Failure::Usage(format!(
+                "-e {name}: your environment has no such variable, or it is empty"
+            )));
         };
         let of_provider = providers().iter().find(|provider| provider.key.iter().any(|key| key == name));
         match of_provider {
-            Some(known) if known.base_url.is_empty() || chain.iter().any(|model| model.provider_id == known.id) => {}
+            Some(known)
+                if known.base_url.is_empty() || chain.iter().any(|model| model.provider_id == known.id) => {}
             Some(known) => more.push(Provider {
                 id: known.openclaw.clone(),
                 api: api(known.dialect),
@@ -183,11 +184,8 @@ fn host_of(url: &str) -> Option<String> {
     let rest = url.split_once("://")?.1;
     let authority = rest.split(['/', '?', '#']).next()?;
     let host = authority.rsplit('@').next()?;
-    let host = if host.starts_with('[') {
-        host.split_inclusive(']').next()?
-    } else {
-        host.split(':').next()?
-    };
+    let host =
+        if host.starts_with('[') { host.split_inclusive(']').next()? } else { host.split(':').next()? };
     (!host.is_empty()).then(|| host.to_ascii_lowercase())
 }
 

@@ -1,11 +1,10 @@
 //! Arguments and configuration → what is to be run, checked before anything is touched.
 
 use super::args::RunArgs;
-use crate::cli::sandbox::failure as sandbox_failure;
 use crate::cli::failure::Failure;
+use crate::cli::sandbox::failure as sandbox_failure;
 use crate::config::{Config, Egress as Configured, Exec};
 use crate::sandbox::{ContainerSpec, Egress, Layout, Relax, Relaxations, SandboxName};
-
 
 /// What is to be run.
 #[derive(Debug)]

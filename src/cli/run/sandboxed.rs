@@ -18,13 +18,15 @@ use super::watch::{End, Watch, recorded};
 use super::{Started, image, login, port, require_model};
 use crate::capture::{Capture, Settings};
 use crate::cli::args::Global;
-use crate::cli::sandbox::failure as sandbox_failure;
 use crate::cli::failure::{self, Failure, Outcome};
 use crate::cli::printer::{self, bold, count, dim};
+use crate::cli::sandbox::failure as sandbox_failure;
 use crate::door::{Destination, Door, DoorListener, Fittings, Limits, Policy, System, file};
 use crate::gateway::{Address, Connect};
 use crate::sandbox::selftest::{Ask, Probe, Report, Row};
-use crate::sandbox::{BakedChannel, Egress, Engine, Found, GRACE, Layout, Owner, Record, SandboxError, State};
+use crate::sandbox::{
+    BakedChannel, Egress, Engine, Found, GRACE, Layout, Owner, Record, SandboxError, State,
+};
 use crate::store::egress::EgressStore;
 use crate::supervise::Shutdown;
 use crate::text;
@@ -61,11 +63,8 @@ pub(super) async fn run(global: &Global, args: &RunArgs, shutdown: &Shutdown) ->
         probe: Probe::new(),
         tested: None,
     };
-    let outcome = if goes_on {
-        running.attach(there.as_ref()).await
-    } else {
-        running.start(args, shutdown).await
-    };
+    let outcome =
+        if goes_on { running.attach(there.as_ref()).await } else { running.start(args, shutdown).await };
     let outcome = match outcome {
         Ok(()) => running.watch(args, listener, shutdown).await,
         Err(failure) => Err(failure),
@@ -109,7 +108,10 @@ async fn take_port(number: u16) -> Result<TcpListener, Failure> {
 fn goes_on(args: &RunArgs, there: Option<&Found>) -> Result<bool, Failure> {
     let Some(found) = there.filter(|found| boot::is_alive(found)) else {
         return if args.attach {
-            Err(Failure::Usage(format!("there is no sandbox `{}` to go on with; leave out --attach", args.name)))
+            Err(Failure::Usage(format!(
+                "there is no sandbox `{}` to go on with; leave out --attach",
+                args.name
+            )))
         } else {
             Ok(false)
         };
@@ -117,7 +119,11 @@ fn goes_on(args: &RunArgs, there: Option<&Found>) -> Result<bool, Failure> {
     if args.attach {
         return Ok(true);
     }
-    let what = format!("the sandbox `{}` is there already ({}), left by an earlier run", found.name, found.state.word());
+    let what = format!(
+        "the sandbox `{}` is there already ({}), left by an earlier run",
+        found.name,
+        found.state.word()
+    );
     if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
         let asked = inquire::Confirm::new(&format!("{what}. Go on with it?")).with_default(true).prompt();
         return match asked {
@@ -148,7 +154,8 @@ struct Running<'a> {
 impl Running<'_> {
     async fn start(&mut self, args: &RunArgs, shutdown: &Shutdown) -> Result<(), Failure> {
         let (config, view) = (&self.started.world.config, &self.started.view);
-        let uses_whatsapp = config.channels().iter().any(|channel| channel.enabled && channel.id == "whatsapp");
+        let uses_whatsapp =
+            config.channels().iter().any(|channel| channel.enabled && channel.id == "whatsapp");
         let channel = uses_whatsapp.then_some(BakedChannel::Whatsapp);
         let built = image::provide(&self.engine, args, channel, view, shutdown).await?;
         let owner = Owner::of(self.engine.facts());
@@ -189,7 +196,11 @@ impl Running<'_> {
             self.engine.self_test_inside(layout.name(), &ask)
         );
         let took = took?;
-        view.say(&format!("✓ OpenClaw {} is ready after {:.1} s", text::plain(&built.openclaw), took.as_secs_f64()));
+        view.say(&format!(
+            "✓ OpenClaw {} is ready after {:.1} s",
+            text::plain(&built.openclaw),
+            took.as_secs_f64()
+        ));
         self.self_test(inside, &ask, began).await?;
         if uses_whatsapp {
             login::whatsapp(&self.engine, layout, view, shutdown).await?;
@@ -254,20 +265,25 @@ impl Running<'_> {
         }
         let paths = &self.started.world.paths;
         let rules = file::read(&paths.egress_rules()).map_err(|error| door_failure(&error))?;
-        let policy = Policy::new(&destinations, &rules)
-            .map_err(|faults| Failure::Usage(crate::door::render(&faults, printer::colour(), usize::from(printer::width()))))?;
+        let policy = Policy::new(&destinations, &rules).map_err(|faults| {
+            Failure::Usage(crate::door::render(&faults, printer::colour(), usize::from(printer::width())))
+        })?;
         let store = EgressStore::open(&paths.egress(), self.plan.name.as_str())
             .map_err(crate::cli::world::store_failure)?;
-        let listener = DoorListener::unix(&self.plan.layout.door_socket()).map_err(|error| door_failure(&error))?;
-        let door = Door::open(listener, Fittings {
-            sandbox: self.plan.name.to_string(),
-            policy,
-            limits: Limits::default(),
-            outside: Arc::new(System::default()),
-            sink: Arc::new(store),
-            clock: Arc::clone(&self.started.clock),
-            shutdown: self.services.clone(),
-        })
+        let listener =
+            DoorListener::unix(&self.plan.layout.door_socket()).map_err(|error| door_failure(&error))?;
+        let door = Door::open(
+            listener,
+            Fittings {
+                sandbox: self.plan.name.to_string(),
+                policy,
+                limits: Limits::default(),
+                outside: Arc::new(System::default()),
+                sink: Arc::new(store),
+                clock: Arc::clone(&self.started.clock),
+                shutdown: self.services.clone(),
+            },
+        )
         .map_err(|error| door_failure(&error))?;
         door.watch(&paths.egress_rules(), destinations);
         self.door = Some(door);
@@ -293,9 +309,10 @@ impl Running<'_> {
         port::serve(listener, layout.gateway_socket(), shutdown);
         let board = Arc::new(Board::new(self.first_snapshot()));
         let answers = Desk { board: Arc::clone(&board), door: self.door.clone(), shutdown: shutdown.clone() };
-        let _control = Control::open(&layout.control_socket(), Arc::new(answers), shutdown).map_err(|error| {
-            Failure::Unavailable(anyhow::Error::new(error).context("cannot open the control socket"))
-        })?;
+        let _control =
+            Control::open(&layout.control_socket(), Arc::new(answers), shutdown).map_err(|error| {
+                Failure::Unavailable(anyhow::Error::new(error).context("cannot open the control socket"))
+            })?;
         let station = started.station()?;
         let beat = started.beat(&station);
         let watch = Watch {
@@ -309,8 +326,13 @@ impl Running<'_> {
             services: &self.services,
         };
         view.say(&self.invitation(args));
-        let tended =
-            Tended { engine: &self.engine, layout, capture: &capture, door: self.door.as_ref(), clock: &started.clock };
+        let tended = Tended {
+            engine: &self.engine,
+            layout,
+            capture: &capture,
+            door: self.door.as_ref(),
+            clock: &started.clock,
+        };
         let end = watch.go_on(tended.watch(&board, view)).await?;
         match &end {
             End::Asked => {}
@@ -323,7 +345,9 @@ impl Running<'_> {
         }
         view.doing("stopping OpenClaw; Ctrl+C again leaves at once");
         match self.engine.stop(&self.plan.name, GRACE).await {
-            Err(error) if !error.is_not_found() => view.say(&format!("OpenClaw could not be stopped: {error}")),
+            Err(error) if !error.is_not_found() => {
+                view.say(&format!("OpenClaw could not be stopped: {error}"))
+            }
             _ => {}
         }
         let status = watch.save().await?;
@@ -340,7 +364,10 @@ impl Running<'_> {
                 count(patrol.cases, "case"),
             ));
         }
-        printer::note(format_args!("       OpenClaw's state and workspace stay in {}", layout.home_dir().display()));
+        printer::note(format_args!(
+            "       OpenClaw's state and workspace stay in {}",
+            layout.home_dir().display()
+        ));
         match end {
             End::Asked | End::Idle(_) => Ok(failure::DONE),
             End::Gone(why) => Err(Failure::Unavailable(anyhow::anyhow!(why))),
@@ -432,7 +459,8 @@ impl Desk {
 /// The destinations that a record holds.
 fn destinations_of(options: &Value) -> Vec<Destination> {
     let all = options.get("destinations").and_then(Value::as_array).cloned().unwrap_or_default();
-    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     all.iter()
         .filter_map(|to| {
             Some(Destination {

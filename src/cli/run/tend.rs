@@ -45,13 +45,17 @@ impl Tended<'_> {
         let mut known = HashSet::new();
         loop {
             match self.engine.status(name).await {
-                Err(error) if error.is_not_found() => return String::from("the container was removed by somebody else"),
+                Err(error) if error.is_not_found() => {
+                    return String::from("the container was removed by somebody else");
+                }
                 Err(error) => {
                     if !engine_is_gone {
                         view.say(&format!("the Docker engine cannot be asked, and is asked again: {error}"));
                     }
                     engine_is_gone = true;
-                    board.update(|now| now.sandbox.state = String::from("unknown: the engine does not answer"));
+                    board.update(|now| {
+                        now.sandbox.state = String::from("unknown: the engine does not answer")
+                    });
                 }
                 Ok(status) => {
                     if engine_is_gone {

@@ -219,7 +219,10 @@ impl Probe {
     #[expect(clippy::new_without_default, reason = "no two are alike")]
     pub fn new() -> Self {
         let name = uuid::Uuid::now_v7();
-        Self { run: format!("sentrix-selftest-{name}"), session: format!("agent:main:sentrix-selftest-{name}") }
+        Self {
+            run: format!("sentrix-selftest-{name}"),
+            session: format!("agent:main:sentrix-selftest-{name}"),
+        }
     }
 
     /// Both names.

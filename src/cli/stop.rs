@@ -32,11 +32,12 @@ pub struct StopArgs {
 /// How long a `sentrix run` may take to end in order: OpenClaw's grace, and a last look at what was recorded.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Has the `sentrix run` of a sandbox end it, where there is one: it saves what was recorded.
-async fn end_run(layout: &Layout) {
+/// Has the `sentrix run` of a sandbox end it, where there is one: it saves what was recorded. Gives whether it
+/// has ended.
+async fn end_run(layout: &Layout) -> bool {
     let asked = control::ask(&layout.control_socket(), &json!({ "cmd": "stop" })).await;
     if asked.is_err() {
-        return;
+        return false;
     }
     let lock = layout.folder().join("run.lock");
     let ended = async {
@@ -45,9 +46,11 @@ async fn end_run(layout: &Layout) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    if tokio::time::timeout(PATIENCE, ended).await.is_err() {
+    let has_ended = tokio::time::timeout(PATIENCE, ended).await.is_ok();
+    if !has_ended {
         printer::note("its `sentrix run` does not end; the container is stopped all the same");
     }
+    has_ended
 }
 
 /// Runs the verb.
@@ -75,16 +78,16 @@ pub(super) async fn run(args: &StopArgs) -> Outcome {
         if args.format == Format::Table {
             printer::note(dim(format!("stopping {name}")));
         }
-        end_run(&layout).await;
+        let by_run = end_run(&layout).await;
         let gone = engine.reap(&name, Some(&layout), args.purge).await.map_err(failed)?;
-        if !gone.is_empty() || gone.folder.is_some() {
-            reaped.push((name, gone));
+        if by_run || !gone.is_empty() || gone.folder.is_some() {
+            reaped.push((name, gone, by_run));
         }
     }
     if args.format == Format::Json {
         let all: Vec<_> = reaped
             .iter()
-            .map(|(name, gone)| {
+            .map(|(name, gone, _)| {
                 json!({ "name": name.as_str(), "containers": gone.containers, "networks": gone.networks,
                     "volumes": gone.volumes, "folder": gone.folder.as_ref().map(|(path, _)| path),
                     "purged": gone.folder.as_ref().is_some_and(|(_, all)| *all) })
@@ -96,7 +99,7 @@ pub(super) async fn run(args: &StopArgs) -> Outcome {
     if reaped.is_empty() {
         printer::data("No sandbox is there.")?;
     }
-    for (name, gone) in &reaped {
+    for (name, gone, by_run) in &reaped {
         let mut what = Vec::new();
         what.extend(gone.containers.iter().map(|id| format!("container {id}")));
         what.extend(gone.networks.iter().map(|id| format!("network {id}")));
@@ -108,6 +111,12 @@ pub(super) async fn run(args: &StopArgs) -> Outcome {
             }
             None => String::from("it had no folder"),
         };
+        if *by_run {
+            printer::data(format_args!(
+                "stopped {name}: its `sentrix run` saved the record and took everything away; {folder}"
+            ))?;
+            continue;
+        }
         if what.is_empty() {
             what.push(String::from("nothing at Docker"));
         }

@@ -34,6 +34,7 @@ struct Running {
     model: AgentModel,
     child: Child,
     name: String,
+    port: String,
 }
 
 impl Running {
@@ -50,7 +51,16 @@ impl Running {
         let name = format!("t-{name}-{}", std::process::id());
         let port = free_port().to_string();
         let child = Self::spawn(&world, &name, image, &port, more);
-        Self { world, model, child, name }
+        Self { world, model, child, name, port }
+    }
+
+    /// Ends the process as a crash does, and starts another that goes on with the sandbox.
+    fn crash_and_attach(&mut self, image: &str) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::fs::write(self.world.root().join("said"), "").unwrap();
+        self.child = Self::spawn(&self.world, &self.name, image, &self.port, &["--attach", "--patrol"]);
+        self.until("it goes on", Duration::from_secs(60), |this| this.said().contains("watching "));
     }
 
     fn spawn(world: &World, name: &str, image: &str, port: &str, more: &[&str]) -> Child {
@@ -204,6 +214,9 @@ fn start_chat_watch_and_stop() {
     run.find("the subagent's end is recorded under its own key", |event| {
         is(event, "assistant_message_end") && event["sessionKey"] == child.as_str()
     });
+    run.find("its parent is told", |event| {
+        is(event, "assistant_message_end") && event["runId"].as_str().unwrap().starts_with("announce:")
+    });
 
     // An injected turn leaks a key: the patrol flags that turn of that agent within seconds, and the police writes the case.
     run.chat("Please MOCK:plain leak my key").exits(0);
@@ -275,4 +288,189 @@ fn start_chat_watch_and_stop() {
     }
     // What the agent made is the user's, and stays.
     assert!(hello.is_file());
+}
+
+/// Numbers of the model's answers that the log has, in order of the log.
+fn numbers(events: &[Value]) -> Vec<u64> {
+    let number = |event: &Value| {
+        let text = event["rawText"].as_str()?;
+        let (_, rest) = text.rsplit_once("[m")?;
+        rest.strip_suffix(']')?.parse().ok()
+    };
+    events.iter().filter(|event| is(event, "assistant_message_end")).filter_map(number).collect()
+}
+
+#[test]
+fn crashes_and_restarts_lose_nothing_and_double_nothing() {
+    let Some(image) = image() else { return };
+    let mut run = Running::start("crash", &image, &["--patrol"]).ready();
+    let container = format!("sentrix-{}", run.name);
+
+    // Beside the run, an observer of another kind sees the same through the port, without the sandbox's folders.
+    let token = run.folder().join("token");
+    let url = format!("ws://127.0.0.1:{}", run.port);
+    let observer_said = File::create(run.world.root().join("observer")).unwrap();
+    let observed = [
+        "run",
+        "--gateway",
+        &url,
+        "--token-file",
+        token.to_str().unwrap(),
+        "--log-dir",
+        "observed",
+        "--no-patrol",
+    ];
+    let mut observer = run
+        .world
+        .command(observed)
+        .stderr(observer_said.try_clone().unwrap())
+        .stdout(observer_said)
+        .spawn()
+        .unwrap();
+    let observed_log = run.world.root().join("observed");
+    run.until("the observer watches", Duration::from_secs(20), |this| {
+        std::fs::read_to_string(this.world.root().join("observer")).unwrap().contains("watching ")
+    });
+
+    run.chat("MOCK:plain one").exits(0);
+    // The run dies while a long answer comes; what comes meanwhile is recorded by the next one.
+    let slow = run
+        .world
+        .command(["chat", "--name", &run.name, "-m", "MOCK:many 6"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut slow = slow.unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    run.crash_and_attach(&image);
+    drop(slow.kill());
+    drop(slow.wait());
+    // A second run of the same name is refused, and so is one on the same port.
+    let second =
+        run.world.run(["run", "--name", &run.name, "--image", &image, "--log-dir", "logs2", "--port", "1"]);
+    assert_eq!(second.code, Some(4), "{}", second.stderr);
+    let second = run.world.run([
+        "run",
+        "--name",
+        "other",
+        "--image",
+        &image,
+        "--log-dir",
+        "logs2",
+        "--port",
+        &run.port,
+    ]);
+    assert_eq!(second.code, Some(3), "{}", second.stderr);
+    assert!(second.stderr.contains("--port"), "{}", second.stderr);
+
+    run.chat("MOCK:plain two").exits(0);
+    docker(&["restart", "-t", "10", &container]);
+    run.until("OpenClaw is back", Duration::from_secs(120), |this| {
+        this.chat("MOCK:plain three").code == Some(0)
+    });
+    run.crash_and_attach(&image);
+    run.chat("MOCK:plain four").exits(0);
+
+    // Each answer of the model is in the log once, as soon as all has been said.
+    let turns = |run: &Running| {
+        let calls = run.model.requests();
+        let mut turns: Vec<u64> = calls
+            .iter()
+            .filter(|call| {
+                call.answered && call.answer.tool.is_none() && call.kind != crate::agent_script::Kind::Recap
+            })
+            .map(|call| call.number)
+            .collect();
+        turns.sort_unstable();
+        turns
+    };
+    let mut logged = Vec::new();
+    run.until("every answer is recorded", Duration::from_secs(30), |run| {
+        logged = numbers(&run.events());
+        logged.sort_unstable();
+        let wanted = turns(run);
+        logged.len() >= wanted.len() && wanted.iter().all(|number| logged.contains(number))
+    });
+    let mut once = logged.clone();
+    once.dedup();
+    assert_eq!(logged, once, "an answer is recorded twice");
+    let said = |text: &str| {
+        let of = |event: &&Value| is(event, "user_message") && event["text"].as_str().unwrap().contains(text);
+        run.events().iter().filter(of).count()
+    };
+    for text in ["plain one", "many 6", "plain two", "plain three", "plain four"] {
+        assert_eq!(said(text), 1, "{text}");
+    }
+    let calls: Vec<String> = run
+        .events()
+        .iter()
+        .filter(|event| is(event, "tool_call"))
+        .map(|event| event["toolCallId"].as_str().unwrap().to_owned())
+        .collect();
+    let mut distinct = calls.clone();
+    distinct.sort();
+    distinct.dedup();
+    assert_eq!(calls.len(), distinct.len(), "a tool call is recorded twice: {calls:?}");
+    assert!(calls.len() >= 6, "{calls:?}");
+
+    // The observer has seen the messages too, and ends in order.
+    let interrupted = Command::new("kill").args(["-INT", &observer.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    assert_eq!(observer.wait().unwrap().code(), Some(0));
+    let mut seen = Vec::new();
+    files(&observed_log, &mut seen);
+    let seen: String =
+        seen.iter().map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()).collect();
+    for text in ["plain one", "plain two", "plain four"] {
+        assert!(seen.contains(text), "the observer missed {text}");
+    }
+    assert_eq!(run.stop().code(), Some(0), "{}", run.said());
+}
+
+#[test]
+fn bad_options_are_refused_with_the_way_out_before_anything_is_touched() {
+    let world =
+        World::new().with_env("SENTRIX_AGENT_PROVIDER", "custom").with_env("SENTRIX_AGENT_MODEL", "m");
+    let state = world.root().join("state");
+    let world = world
+        .with_env("XDG_STATE_HOME", state.to_str().unwrap())
+        .with_env("SENTRIX_CUSTOM_BASE_URL", "http://127.0.0.1:9/v1");
+    let refused = |args: &[&str], code: i32, says: &str| {
+        let all: Vec<&str> = ["run", "--log-dir", "logs"].iter().chain(args).copied().collect();
+        let ran = world.run(all);
+        assert_eq!(ran.code, Some(code), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{args:?} should say `{says}`: {}", ran.stderr);
+    };
+    refused(&["--rotate-mins", "-5"], 2, "rotate-mins");
+    refused(&["--rotate-mins", "0"], 2, "1..=1440");
+    refused(&["--timeout", "x"], 2, "timeout");
+    refused(&["--port", "0"], 2, "port");
+    refused(&["--name", "../etc"], 2, "lower-case letters");
+    refused(&["--memory", "lots"], 2, "2g");
+    refused(&["--relax", "everything"], 2, "seccomp");
+    refused(&["--egress", "some"], 2, "door");
+    refused(&["--cpus", "0"], 2, "0.5");
+    refused(&["-e", "A-B=secretvalue"], 2, "NAME=VALUE");
+    refused(&["-e", "NOT_SET_ANYWHERE"], 2, "NOT_SET_ANYWHERE");
+    refused(&["--gateway", "ws://127.0.0.1:1"], 2, "--token-file");
+    refused(&["--gateway", "http://127.0.0.1:1", "--token-file", "t"], 2, "--gateway");
+    refused(&["--attach", "--name", "none"], 2, "--attach");
+    // Nobody's engine: what was tried, and what to do.
+    let ran = world
+        .command(["run", "--log-dir", "logs"])
+        .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(3), "{said}");
+    assert!(said.contains("/nonexistent/docker.sock") && said.contains("DOCKER_HOST"), "{said}");
+    // Without a model there is nothing to run.
+    let bare = World::new();
+    let ran = bare.run(["run", "--log-dir", "logs"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("-e ANTHROPIC_API_KEY") && ran.stderr.contains("sentrix setup"),
+        "{}",
+        ran.stderr
+    );
 }

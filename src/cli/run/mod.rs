@@ -14,6 +14,7 @@ mod observe;
 mod openclaw;
 mod plan;
 mod port;
+mod proof;
 mod sandboxed;
 mod snapshot;
 mod tend;

@@ -81,7 +81,7 @@ pub(super) async fn run(global: &Global, args: &RunArgs, url: &str, shutdown: &S
         services: &services,
     };
     view.say(&format!("watching {}; logs in {}", text::plain(url), started.world.paths.logs.display()));
-    let end = watch.go_on(std::future::pending()).await?;
+    let end = watch.go_on(std::future::pending(), std::future::pending()).await?;
     let status = watch.save().await?;
     view.clear();
     printer::note(format_args!(

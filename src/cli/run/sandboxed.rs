@@ -12,6 +12,7 @@ use super::args::RunArgs;
 use super::boot;
 use super::control::{Answers, Control};
 use super::plan::Plan;
+use super::proof::Proof;
 use super::snapshot::{Board, Snapshot};
 use super::tend::Tended;
 use super::watch::{End, Watch, recorded};
@@ -23,10 +24,8 @@ use crate::cli::printer::{self, bold, count, dim};
 use crate::cli::sandbox::failure as sandbox_failure;
 use crate::door::{Destination, Door, DoorListener, Fittings, Limits, Policy, System, file};
 use crate::gateway::{Address, Connect};
-use crate::sandbox::selftest::{Ask, Probe, Report, Row};
-use crate::sandbox::{
-    BakedChannel, Egress, Engine, Found, GRACE, Layout, Owner, Record, SandboxError, State,
-};
+use crate::sandbox::selftest::Ask;
+use crate::sandbox::{BakedChannel, Egress, Engine, Found, GRACE, Layout, Owner, Record, State};
 use crate::store::egress::EgressStore;
 use crate::supervise::Shutdown;
 use crate::text;
@@ -53,16 +52,8 @@ pub(super) async fn run(global: &Global, args: &RunArgs, shutdown: &Shutdown) ->
     let there = engine.look_for(&plan.name).await.map_err(|error| sandbox_failure(&error))?;
     let goes_on = goes_on(args, there.as_ref())?;
     let services = Shutdown::new();
-    let mut running = Running {
-        engine,
-        plan,
-        started: &started,
-        services,
-        door: None,
-        is_made: false,
-        probe: Probe::new(),
-        tested: None,
-    };
+    let mut running =
+        Running { engine, plan, started: &started, services, door: None, is_made: false, proof: None };
     let outcome =
         if goes_on { running.attach(there.as_ref()).await } else { running.start(args, shutdown).await };
     let outcome = match outcome {
@@ -145,10 +136,8 @@ struct Running<'a> {
     door: Option<Door>,
     /// Whether there is a container of this run, which is taken away at the end.
     is_made: bool,
-    /// The self-test's own turn.
-    probe: Probe,
-    /// Escapes that were refused, and all that were tried.
-    tested: Option<(usize, usize)>,
+    /// The proof that it holds, of a sandbox that this run has made.
+    proof: Option<Proof>,
 }
 
 impl Running<'_> {
@@ -185,58 +174,30 @@ impl Running<'_> {
             }),
         };
         layout.write_record(&record).map_err(|error| sandbox_failure(&error))?;
-        let ask = Ask {
+        let mut proof = Proof::new(Ask {
             allowed: rendered.destinations.first().map(|to| (to.host.clone(), to.port)),
             ..Ask::of(&self.plan.spec)
+        });
+        let clock = &self.started.clock;
+        let began = clock.monotonic();
+        let programs = async {
+            let rows = proof.programs(&self.engine, layout).await;
+            (rows, clock.monotonic().saturating_sub(began))
         };
-        let began = self.started.clock.monotonic();
-        // Programs try while OpenClaw still loads: they need none of it.
-        let (took, inside) = tokio::join!(
-            boot::wait(&self.engine, layout, &self.started.clock, view, shutdown),
-            self.engine.self_test_inside(layout.name(), &ask)
-        );
+        // Programs try to get out while OpenClaw still loads: they need none of it.
+        let (took, (rows, tried)) =
+            tokio::join!(boot::wait(&self.engine, layout, clock, view, shutdown), programs);
         let took = took?;
+        proof.judge(rows, tried, (layout, clock, view))?;
+        self.proof = Some(proof);
         view.say(&format!(
             "✓ OpenClaw {} is ready after {:.1} s",
             text::plain(&built.openclaw),
             took.as_secs_f64()
         ));
-        self.self_test(inside, &ask, began).await?;
         if uses_whatsapp {
             login::whatsapp(&self.engine, layout, view, shutdown).await?;
         }
-        Ok(())
-    }
-
-    /// The second half of the self-test, and its outcome: an escape that succeeds ends the run.
-    async fn self_test(
-        &mut self,
-        inside: Result<Vec<Row>, SandboxError>,
-        ask: &Ask,
-        began: Duration,
-    ) -> Result<(), Failure> {
-        let (view, clock, layout) = (&self.started.view, &self.started.clock, &self.plan.layout);
-        view.doing("a hostile agent tries to get out");
-        let token = layout.token().map_err(|error| sandbox_failure(&error))?;
-        let mut rows = inside.map_err(|error| sandbox_failure(&error))?;
-        let tools = self.engine.self_test_tools(layout, &token, ask, &self.probe).await;
-        rows.extend(tools.map_err(|error| sandbox_failure(&error))?);
-        let report = Report::new(rows, clock.monotonic().saturating_sub(began), clock);
-        layout.write_self_test(&report).map_err(|error| sandbox_failure(&error))?;
-        for row in &report.rows {
-            if row.is_red() || row.is_untried() {
-                view.say(&bold(row.to_string()));
-            }
-            tracing::info!(id = row.id, guard = row.guard.word(), outcome = %row, "escape tried");
-        }
-        self.tested = Some((report.refused(), report.rows.len()));
-        if report.red().next().is_some() {
-            return Err(Failure::Refused(format!(
-                "the sandbox does not hold: {}; nothing is left running",
-                report.summary()
-            )));
-        }
-        view.say(&format!("✓ {}", report.summary()));
         Ok(())
     }
 
@@ -254,7 +215,6 @@ impl Running<'_> {
             self.started.view.say("It is paused, and stays so until `sentrix resume`.");
         }
         self.is_made = true;
-        self.tested = self.plan.layout.self_test().map(|report| (report.refused(), report.rows.len()));
         self.started.view.say(&format!("✓ going on with the sandbox {}", self.plan.name));
         Ok(())
     }
@@ -301,7 +261,7 @@ impl Running<'_> {
             rotate: started.rotate,
             reasoning: started.reasoning,
             home: Some(layout.home_dir()),
-            leave_out: self.probe.names(),
+            leave_out: self.proof.as_ref().map(Proof::names).unwrap_or_default(),
             ..Settings::new(self.plan.name.as_str(), logs.clone())
         };
         let capture = Capture::start(settings, Arc::clone(&started.clock), &self.services, None)
@@ -333,7 +293,13 @@ impl Running<'_> {
             door: self.door.as_ref(),
             clock: &started.clock,
         };
-        let end = watch.go_on(tended.watch(&board, view)).await?;
+        let proving = async {
+            match &self.proof {
+                Some(proof) => proof.agent(&self.engine, layout, (&board, view, &started.clock)).await,
+                None => Ok(()),
+            }
+        };
+        let end = watch.go_on(tended.watch(&board, view), proving).await?;
         match &end {
             End::Asked => {}
             End::Idle(time) => view.say(&format!(
@@ -341,6 +307,7 @@ impl Running<'_> {
                 super::snapshot::span(*time)
             )),
             End::Gone(why) => view.say(&bold(why)),
+            End::Escaped(why) => view.say(&bold(why)),
             End::Failed => view.say(&bold("a part of Sentrix failed; everything is stopped")),
         }
         view.doing("stopping OpenClaw; Ctrl+C again leaves at once");
@@ -371,6 +338,7 @@ impl Running<'_> {
         match end {
             End::Asked | End::Idle(_) => Ok(failure::DONE),
             End::Gone(why) => Err(Failure::Unavailable(anyhow::anyhow!(why))),
+            End::Escaped(why) => Err(Failure::Refused(why)),
             End::Failed => Err(Failure::Bug(anyhow::anyhow!("a part that must not end ended; see above"))),
         }
     }
@@ -381,7 +349,10 @@ impl Running<'_> {
         now.name = self.plan.name.to_string();
         now.log_dir = self.started.world.paths.logs.display().to_string();
         now.sandbox.state = String::from("running");
-        now.sandbox.self_test = self.tested;
+        now.sandbox.self_test = match &self.proof {
+            Some(_) => None,
+            None => self.plan.layout.self_test().map(|report| (report.refused(), report.rows.len())),
+        };
         now.sandbox.egress = self.plan.spec.egress.word().to_owned();
         now.sandbox.relaxed = self.plan.spec.relaxed.iter().map(|relax| relax.name().to_owned()).collect();
         now.patrol = self.started.wanted.map(|_| super::snapshot::Patrol::default());

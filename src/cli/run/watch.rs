@@ -30,6 +30,8 @@ pub(super) enum End {
     Idle(Duration),
     /// There is nothing to watch any more; why.
     Gone(String),
+    /// The sandbox does not hold; what got out.
+    Escaped(String),
     /// A part of Sentrix failed for good.
     Failed,
 }
@@ -53,15 +55,26 @@ pub(super) struct Watch<'a> {
 
 impl Watch<'_> {
     /// Watches until something ends it. `tend` is what else has to be done meanwhile; it gives the reason why there is
-    /// nothing left to watch.
+    /// nothing left to watch. `prove` fails where the sandbox does not hold.
     ///
     /// # Errors
     /// What no later look of the patrol can mend.
-    pub(super) async fn go_on(&self, tend: impl Future<Output = String>) -> Result<End, Failure> {
+    pub(super) async fn go_on(
+        &self,
+        tend: impl Future<Output = String>,
+        prove: impl Future<Output = Result<(), String>>,
+    ) -> Result<End, Failure> {
+        let escaped = async {
+            match prove.await {
+                Ok(()) => std::future::pending().await,
+                Err(why) => End::Escaped(why),
+            }
+        };
         let end = tokio::select! {
             () = self.shutdown.drain().cancelled() => End::Asked,
             () = self.services.drain().cancelled() => End::Failed,
             why = tend => End::Gone(why),
+            end = escaped => end,
             end = self.idle() => end,
             never = self.follow() => match never {},
             never = self.draw() => match never {},

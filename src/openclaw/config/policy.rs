@@ -116,7 +116,6 @@ impl Policy {
             "memory_search",
             "memory_get",
             "session_status",
-            "progress_card",
         ];
         if self.subagents {
             tools.extend([

@@ -1,6 +1,6 @@
 //! The image: built from the embedded `docker/` folder, and looked at before it is used.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -40,18 +40,34 @@ const MOST_CA_BYTES: u64 = 8 << 20;
 /// Lines that are kept to say why a build failed.
 const LAST_LINES: usize = 15;
 
-/// A channel whose plugin is baked in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// A plugin that can be baked in, because it is no longer in OpenClaw itself. Source: docs of 2026.9.6, channels/* and
+/// plugins/reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BakedChannel {
-    /// `WhatsApp`. Source: no longer in OpenClaw itself since 2026.9; the plugin `@openclaw/whatsapp`.
+    /// Searching the web with Brave.
+    Brave,
+    /// Discord.
+    Discord,
+    /// Signal.
+    Signal,
+    /// Slack.
+    Slack,
+    /// `WhatsApp`.
     Whatsapp,
 }
 
 impl BakedChannel {
-    /// As on the command line.
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Brave, Self::Discord, Self::Signal, Self::Slack, Self::Whatsapp];
+
+    /// As on the command line, and OpenClaw's id of the plugin.
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Brave => "brave",
+            Self::Discord => "discord",
+            Self::Signal => "signal",
+            Self::Slack => "slack",
             Self::Whatsapp => "whatsapp",
         }
     }
@@ -61,14 +77,22 @@ impl FromStr for BakedChannel {
     type Err = SandboxError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "whatsapp" => Ok(Self::Whatsapp),
-            _ => Err(SandboxError::options(
-                format!("bake in the channel `{}`", text::bounded(&text::plain(text), 40)),
-                "only whatsapp needs that; the other channels are in OpenClaw",
-            )),
+        if text == "telegram" {
+            return Err(SandboxError::options("bake in `telegram`", "OpenClaw has it without that"));
         }
+        Self::ALL.into_iter().find(|channel| channel.word() == text).ok_or_else(|| {
+            SandboxError::options(
+                format!("bake in `{}`", text::bounded(&text::plain(text), 40)),
+                format!("it takes {}", words(&Self::ALL.into())),
+            )
+        })
     }
+}
+
+/// As `discord,whatsapp`.
+fn words(channels: &BTreeSet<BakedChannel>) -> String {
+    let words: Vec<&str> = channels.iter().map(|channel| channel.word()).collect();
+    words.join(",")
 }
 
 /// How the image is built.
@@ -82,8 +106,8 @@ pub struct BuildOptions {
     pub openclaw_version: String,
     /// Certificates of an intercepting proxy, in PEM.
     pub ca_bundle: Option<PathBuf>,
-    /// Channel whose plugin is baked in.
-    pub channel: Option<BakedChannel>,
+    /// Plugins that are baked in.
+    pub channels: BTreeSet<BakedChannel>,
     /// Build every step again.
     pub no_cache: bool,
     /// Ask the registry for a newer base image.
@@ -97,7 +121,7 @@ impl Default for BuildOptions {
             base_image: DEFAULT_BASE.to_owned(),
             openclaw_version: DEFAULT_OPENCLAW.to_owned(),
             ca_bundle: None,
-            channel: None,
+            channels: BTreeSet::new(),
             no_cache: false,
             pull: false,
         }
@@ -144,7 +168,7 @@ pub struct ImageFacts {
     pub sentrix: String,
     /// Image that it began with.
     pub base: String,
-    /// Channel whose plugin is baked in, or nothing.
+    /// Plugins that are baked in, as `discord,whatsapp`.
     pub channel: String,
     /// Whether it has certificates of an intercepting proxy.
     pub ca: bool,
@@ -171,8 +195,19 @@ pub enum ImageState {
 pub struct Wanted {
     /// Version of OpenClaw.
     pub openclaw_version: Option<String>,
-    /// Channel whose plugin must be baked in.
-    pub channel: Option<BakedChannel>,
+    /// Plugins that must be baked in.
+    pub channels: BTreeSet<BakedChannel>,
+}
+
+impl ImageFacts {
+    /// Those of `wanted` that are not in it.
+    pub fn lacks(&self, wanted: &BTreeSet<BakedChannel>) -> BTreeSet<BakedChannel> {
+        wanted
+            .iter()
+            .copied()
+            .filter(|one| self.channel.split(',').all(|there| there != one.word()))
+            .collect()
+    }
 }
 
 impl Engine {
@@ -261,7 +296,7 @@ impl Engine {
         let args: HashMap<String, String> = [
             ("BASE_IMAGE", options.base_image.clone()),
             ("OPENCLAW_VERSION", options.openclaw_version.clone()),
-            ("CHANNEL", options.channel.map(|channel| channel.word().to_owned()).unwrap_or_default()),
+            ("CHANNEL", words(&options.channels)),
         ]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
@@ -334,10 +369,7 @@ impl Engine {
                 (Label::OPENCLAW, options.openclaw_version.clone()),
                 (Label::INTEGRITY, integrity),
                 (Label::BASE, options.base_image.clone()),
-                (
-                    Label::CHANNEL,
-                    options.channel.map(|channel| channel.word().to_owned()).unwrap_or_default(),
-                ),
+                (Label::CHANNEL, words(&options.channels)),
                 (Label::CA, String::from(if ca { "1" } else { "0" })),
             ];
             let changes: Vec<String> =
@@ -389,8 +421,9 @@ fn stale(facts: &ImageFacts, ours: &str, hash: &str, wanted: &Wanted) -> Option<
     if let Some(version) = wanted.openclaw_version.as_ref().filter(|version| **version != facts.openclaw) {
         return Some(format!("OpenClaw {} is in it, {version} is wanted", facts.openclaw));
     }
-    if let Some(channel) = wanted.channel.filter(|channel| channel.word() != facts.channel) {
-        return Some(format!("the plugin of {} is not in it", channel.word()));
+    let lacks = facts.lacks(&wanted.channels);
+    if !lacks.is_empty() {
+        return Some(format!("it is without {}", words(&lacks)));
     }
     (hash != folder_hash())
         .then(|| format!("Sentrix {} built it from other files than this one has", facts.sentrix))

@@ -21,7 +21,7 @@ fn steps_are_told_from_lines() {
     assert_eq!(events, [BuildEvent::Step { number: 3, of: 12, text: "RUN sh x".into() }]);
     assert_eq!(fault, None);
     let (events, _) = heard(info("\u{1b}[31mnpm\n\n"));
-    assert_eq!(events, [BuildEvent::Line("\\u{1b}[31mnpm".into())]);
+    assert_eq!(events, [BuildEvent::Line("npm".into())]);
 }
 
 #[test]
@@ -67,6 +67,9 @@ fn what_differs_is_said() {
     assert!(stale(&facts, "1", "x", &Wanted::default()).unwrap().contains("0.1.0"));
     let wanted = Wanted { openclaw_version: Some("2026.10.1".into()), ..Wanted::default() };
     assert!(stale(&facts, "1", &hash, &wanted).unwrap().contains("2026.10.1 is wanted"));
-    let wanted = Wanted { channel: Some(BakedChannel::Whatsapp), ..Wanted::default() };
-    assert!(stale(&facts, "1", &hash, &wanted).unwrap().contains("whatsapp"));
+    let wanted =
+        Wanted { channels: [BakedChannel::Whatsapp, BakedChannel::Slack].into(), ..Wanted::default() };
+    assert_eq!(stale(&facts, "1", &hash, &wanted).unwrap(), "it is without slack,whatsapp");
+    let facts = ImageFacts { channel: "discord,slack,whatsapp".into(), ..facts };
+    assert_eq!(stale(&facts, "1", &hash, &wanted), None);
 }

@@ -25,7 +25,7 @@ use crate::cli::sandbox::failure as sandbox_failure;
 use crate::door::{Destination, Door, DoorListener, Fittings, Limits, Policy, System, file};
 use crate::gateway::{Address, Connect};
 use crate::sandbox::selftest::Ask;
-use crate::sandbox::{BakedChannel, Egress, Engine, Found, GRACE, Layout, Owner, Record, State};
+use crate::sandbox::{Egress, Engine, Found, GRACE, Layout, Owner, Record, State};
 use crate::store::egress::EgressStore;
 use crate::supervise::Shutdown;
 use crate::text;
@@ -155,8 +155,7 @@ impl Running<'_> {
         let (config, view) = (&self.started.world.config, &self.started.view);
         let uses_whatsapp =
             config.channels().iter().any(|channel| channel.enabled && channel.id == "whatsapp");
-        let channel = uses_whatsapp.then_some(BakedChannel::Whatsapp);
-        let built = image::provide(&self.engine, args, channel, view, shutdown).await?;
+        let built = image::provide(&self.engine, args, &image::plugins(config), view, shutdown).await?;
         let owner = Owner::of(self.engine.facts());
         let layout = &self.plan.layout.clone();
         layout.create(&owner).map_err(|error| sandbox_failure(&error))?;

@@ -32,9 +32,9 @@ pub struct BuildArgs {
     /// Certificates of an intercepting proxy, in PEM
     #[arg(long, value_name = "FILE")]
     pub ca_bundle: Option<PathBuf>,
-    /// Channel whose plugin is baked in: whatsapp
-    #[arg(long, value_name = "CHANNEL", value_parser = parse_channel)]
-    pub channel: Option<BakedChannel>,
+    /// Plugins that are baked in: brave, discord, signal, slack, whatsapp
+    #[arg(long, value_name = "CHANNEL", value_delimiter = ',', value_parser = parse_channel)]
+    pub channel: Vec<BakedChannel>,
     /// Name of the image
     #[arg(long, value_name = "NAME", default_value = DEFAULT_IMAGE)]
     pub image: String,
@@ -60,7 +60,7 @@ impl From<&BuildArgs> for BuildOptions {
             base_image: args.base_image.clone(),
             openclaw_version: args.openclaw_version.clone(),
             ca_bundle: args.ca_bundle.clone(),
-            channel: args.channel,
+            channels: args.channel.iter().copied().collect(),
             no_cache: args.no_cache,
             pull: args.pull,
         }

@@ -1,6 +1,6 @@
 //! The image: built from the embedded `docker/` folder, and looked at before it is used.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use super::engine::{Engine, hex};
 use super::error::{SandboxError, SandboxErrorKind};
 use super::name::Label;
+use super::talk::printable;
 use crate::text;
 
 static FOLDER: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/docker");
@@ -39,18 +40,34 @@ const MOST_CA_BYTES: u64 = 8 << 20;
 /// Lines that are kept to say why a build failed.
 const LAST_LINES: usize = 15;
 
-/// A channel whose plugin is baked in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// A plugin that can be baked in, because it is no longer in OpenClaw itself. Source: docs of 2026.9.6, channels/* and
+/// plugins/reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BakedChannel {
-    /// `WhatsApp`. Source: no longer in OpenClaw itself since 2026.9; the plugin `@openclaw/whatsapp`.
+    /// Searching the web with Brave.
+    Brave,
+    /// Discord.
+    Discord,
+    /// Signal.
+    Signal,
+    /// Slack.
+    Slack,
+    /// `WhatsApp`.
     Whatsapp,
 }
 
 impl BakedChannel {
-    /// As on the command line.
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Brave, Self::Discord, Self::Signal, Self::Slack, Self::Whatsapp];
+
+    /// As on the command line, and OpenClaw's id of the plugin.
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Brave => "brave",
+            Self::Discord => "discord",
+            Self::Signal => "signal",
+            Self::Slack => "slack",
             Self::Whatsapp => "whatsapp",
         }
     }
@@ -60,14 +77,22 @@ impl FromStr for BakedChannel {
     type Err = SandboxError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "whatsapp" => Ok(Self::Whatsapp),
-            _ => Err(SandboxError::options(
-                format!("bake in the channel `{}`", text::bounded(&text::plain(text), 40)),
-                "only whatsapp needs that; the other channels are in OpenClaw",
-            )),
+        if text == "telegram" {
+            return Err(SandboxError::options("bake in `telegram`", "OpenClaw has it without that"));
         }
+        Self::ALL.into_iter().find(|channel| channel.word() == text).ok_or_else(|| {
+            SandboxError::options(
+                format!("bake in `{}`", text::bounded(&text::plain(text), 40)),
+                format!("it takes {}", words(&Self::ALL.into())),
+            )
+        })
     }
+}
+
+/// As `discord,whatsapp`.
+fn words(channels: &BTreeSet<BakedChannel>) -> String {
+    let words: Vec<&str> = channels.iter().map(|channel| channel.word()).collect();
+    words.join(",")
 }
 
 /// How the image is built.
@@ -81,8 +106,8 @@ pub struct BuildOptions {
     pub openclaw_version: String,
     /// Certificates of an intercepting proxy, in PEM.
     pub ca_bundle: Option<PathBuf>,
-    /// Channel whose plugin is baked in.
-    pub channel: Option<BakedChannel>,
+    /// Plugins that are baked in.
+    pub channels: BTreeSet<BakedChannel>,
     /// Build every step again.
     pub no_cache: bool,
     /// Ask the registry for a newer base image.
@@ -96,7 +121,7 @@ impl Default for BuildOptions {
             base_image: DEFAULT_BASE.to_owned(),
             openclaw_version: DEFAULT_OPENCLAW.to_owned(),
             ca_bundle: None,
-            channel: None,
+            channels: BTreeSet::new(),
             no_cache: false,
             pull: false,
         }
@@ -143,7 +168,7 @@ pub struct ImageFacts {
     pub sentrix: String,
     /// Image that it began with.
     pub base: String,
-    /// Channel whose plugin is baked in, or nothing.
+    /// Plugins that are baked in, as `discord,whatsapp`.
     pub channel: String,
     /// Whether it has certificates of an intercepting proxy.
     pub ca: bool,
@@ -170,8 +195,19 @@ pub enum ImageState {
 pub struct Wanted {
     /// Version of OpenClaw.
     pub openclaw_version: Option<String>,
-    /// Channel whose plugin must be baked in.
-    pub channel: Option<BakedChannel>,
+    /// Plugins that must be baked in.
+    pub channels: BTreeSet<BakedChannel>,
+}
+
+impl ImageFacts {
+    /// Those of `wanted` that are not in it.
+    pub fn lacks(&self, wanted: &BTreeSet<BakedChannel>) -> BTreeSet<BakedChannel> {
+        wanted
+            .iter()
+            .copied()
+            .filter(|one| self.channel.split(',').all(|there| there != one.word()))
+            .collect()
+    }
 }
 
 impl Engine {
@@ -230,10 +266,14 @@ impl Engine {
             doing: format!("build {}", options.image),
             kind: SandboxErrorKind::Timeout(BUILD),
         })??;
+        let before = self.docker.inspect_image(&options.image).await.ok().and_then(|image| image.id);
         let labelled = self.label(options, &half, ca.is_some()).await;
         // Only the name goes: the layers are those of the image.
         drop(self.docker.remove_image(&half, None::<RemoveImageOptions>, None).await);
         labelled?;
+        if let Some(before) = before {
+            self.forget(&before).await;
+        }
         match self.image(&options.image, &Wanted::default()).await? {
             ImageState::Current(facts) | ImageState::Stale { facts, .. } => Ok(facts),
             ImageState::Missing => Err(SandboxError {
@@ -256,7 +296,7 @@ impl Engine {
         let args: HashMap<String, String> = [
             ("BASE_IMAGE", options.base_image.clone()),
             ("OPENCLAW_VERSION", options.openclaw_version.clone()),
-            ("CHANNEL", options.channel.map(|channel| channel.word().to_owned()).unwrap_or_default()),
+            ("CHANNEL", words(&options.channels)),
         ]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
@@ -303,6 +343,16 @@ impl Engine {
         }
     }
 
+    /// Removes an image of ours that has lost its name to a newer one. It stays where a container or another name needs it.
+    async fn forget(&self, id: &str) {
+        let Ok(there) = self.docker.inspect_image(id).await else { return };
+        let labels = there.config.and_then(|config| config.labels).unwrap_or_default();
+        let is_ours = labels.get(Label::OURS).is_some_and(|ours| ours == "1");
+        if is_ours && there.repo_tags.unwrap_or_default().is_empty() {
+            drop(self.docker.remove_image(id, None::<RemoveImageOptions>, None).await);
+        }
+    }
+
     /// Puts the labels on, npm's integrity among them, which only the image itself knows.
     async fn label(&self, options: &BuildOptions, from: &str, ca: bool) -> Result<(), SandboxError> {
         let doing = format!("label {}", options.image);
@@ -319,10 +369,7 @@ impl Engine {
                 (Label::OPENCLAW, options.openclaw_version.clone()),
                 (Label::INTEGRITY, integrity),
                 (Label::BASE, options.base_image.clone()),
-                (
-                    Label::CHANNEL,
-                    options.channel.map(|channel| channel.word().to_owned()).unwrap_or_default(),
-                ),
+                (Label::CHANNEL, words(&options.channels)),
                 (Label::CA, String::from(if ca { "1" } else { "0" })),
             ];
             let changes: Vec<String> =
@@ -374,8 +421,9 @@ fn stale(facts: &ImageFacts, ours: &str, hash: &str, wanted: &Wanted) -> Option<
     if let Some(version) = wanted.openclaw_version.as_ref().filter(|version| **version != facts.openclaw) {
         return Some(format!("OpenClaw {} is in it, {version} is wanted", facts.openclaw));
     }
-    if let Some(channel) = wanted.channel.filter(|channel| channel.word() != facts.channel) {
-        return Some(format!("the plugin of {} is not in it", channel.word()));
+    let lacks = facts.lacks(&wanted.channels);
+    if !lacks.is_empty() {
+        return Some(format!("it is without {}", words(&lacks)));
     }
     (hash != folder_hash())
         .then(|| format!("Sentrix {} built it from other files than this one has", facts.sentrix))
@@ -458,9 +506,10 @@ fn read_bundle(path: &Path) -> Result<Vec<u8>, SandboxError> {
 
 /// What one message of the engine says, and the fault in it.
 fn heard(info: BuildInfo) -> (Vec<BuildEvent>, Option<String>) {
-    let safe = |line: &str| text::bounded(&text::plain(line.trim_end()), 300);
+    // npm colours what it says whatever it writes to.
+    let safe = |line: &str| text::bounded(&text::plain(&printable(line.trim_end())), 300);
     let mut events = Vec::new();
-    for line in info.stream.unwrap_or_default().lines().filter(|line| !line.trim().is_empty()) {
+    for line in info.stream.unwrap_or_default().lines().filter(|line| !printable(line).is_empty()) {
         events.push(step(line).unwrap_or_else(|| BuildEvent::Line(safe(line))));
     }
     if let Some(status) = info.status {
@@ -537,78 +586,4 @@ impl fmt::Display for BakedChannel {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_context_is_the_same_each_time_and_needs_no_front_end() {
-        assert_eq!(context(None), context(None));
-        let names: Vec<String> = files().into_keys().collect();
-        assert_eq!(
-            names,
-            ["Dockerfile", "entry.mjs", "install.sh", "seccomp.json", "selftest-tools.mjs", "selftest.mjs"]
-        );
-        let dockerfile = std::str::from_utf8(files()["Dockerfile"]).unwrap();
-        assert!(!dockerfile.contains("syntax=") && !dockerfile.contains("--mount"));
-        assert!(dockerfile.contains(&format!("ARG BASE_IMAGE={DEFAULT_BASE}")));
-        assert!(dockerfile.contains(&format!("ARG OPENCLAW_VERSION={DEFAULT_OPENCLAW}")));
-    }
-
-    #[test]
-    fn steps_are_told_from_lines() {
-        let info = |stream: &str| BuildInfo { stream: Some(stream.into()), ..BuildInfo::default() };
-        let (events, fault) = heard(info("Step 3/12 : RUN sh x\n"));
-        assert_eq!(events, [BuildEvent::Step { number: 3, of: 12, text: "RUN sh x".into() }]);
-        assert_eq!(fault, None);
-        let (events, _) = heard(info("\u{1b}[31mnpm\n\n"));
-        assert_eq!(events, [BuildEvent::Line("\\u{1b}[31mnpm".into())]);
-    }
-
-    #[test]
-    fn a_failure_says_what_to_do() {
-        let options = BuildOptions::default();
-        let said = why_it_failed("code 1", &["npm error code SELF_SIGNED_CERT_IN_CHAIN".into()], &options);
-        assert!(said.contains("--ca-bundle"), "{said}");
-        let said =
-            why_it_failed("Get https://registry-1.docker.io/v2/: dial tcp: no such host", &[], &options);
-        assert!(said.contains("node:24-bookworm-slim") && said.contains("--base-image"), "{said}");
-    }
-
-    #[test]
-    fn options_cannot_smuggle_anything_in() {
-        let with = |change: &dyn Fn(&mut BuildOptions)| {
-            let mut options = BuildOptions::default();
-            change(&mut options);
-            check(&options)
-        };
-        assert!(with(&|_| ()).is_ok());
-        assert!(with(&|options| options.openclaw_version = "1; rm -rf /".into()).is_err());
-        assert!(with(&|options| options.base_image = "--x".into()).is_err());
-        assert!(with(&|options| options.image = "a b".into()).is_err());
-        assert_eq!(split("localhost:5000/a"), ("localhost:5000/a", "latest"));
-        assert_eq!(split("a/b:c"), ("a/b", "c"));
-    }
-
-    #[test]
-    fn what_differs_is_said() {
-        let facts = ImageFacts {
-            id: "i".into(),
-            name: "n".into(),
-            size_bytes: 1,
-            openclaw: "2026.9.6".into(),
-            integrity: String::new(),
-            sentrix: "0.1.0".into(),
-            base: String::new(),
-            channel: String::new(),
-            ca: false,
-        };
-        let hash = folder_hash();
-        assert_eq!(stale(&facts, "1", &hash, &Wanted::default()), None);
-        assert!(stale(&facts, "", &hash, &Wanted::default()).unwrap().contains("sentrix build"));
-        assert!(stale(&facts, "1", "x", &Wanted::default()).unwrap().contains("0.1.0"));
-        let wanted = Wanted { openclaw_version: Some("2026.10.1".into()), ..Wanted::default() };
-        assert!(stale(&facts, "1", &hash, &wanted).unwrap().contains("2026.10.1 is wanted"));
-        let wanted = Wanted { channel: Some(BakedChannel::Whatsapp), ..Wanted::default() };
-        assert!(stale(&facts, "1", &hash, &wanted).unwrap().contains("whatsapp"));
-    }
-}
+mod tests;

@@ -89,7 +89,7 @@ impl Lines {
 }
 
 /// What is left of a terminal's line when its escape sequences are taken out, and everything that deceives.
-fn printable(line: &str) -> String {
+pub(super) fn printable(line: &str) -> String {
     let mut out = String::new();
     let mut characters = line.chars().peekable();
     while let Some(c) = characters.next() {

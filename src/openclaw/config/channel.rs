@@ -131,7 +131,8 @@ pub struct Channel {
 pub(super) struct Channels {
     pub(super) config: Map<String, Value>,
     pub(super) plugins: Vec<&'static str>,
-    pub(super) packages: Vec<&'static str>,
+    /// Id and npm package of plugins that are none of OpenClaw's own.
+    pub(super) packages: Vec<(&'static str, &'static str)>,
     pub(super) destinations: Vec<Destination>,
 }
 
@@ -166,7 +167,7 @@ pub(super) fn render(settings: &OpenClawSettings, secrets: &mut Secrets) -> Resu
         }
         out.config.insert(facts.id.into(), entry);
         out.plugins.push(facts.id);
-        out.packages.extend(facts.package);
+        out.packages.extend(facts.package.map(|package| (facts.id, package)));
         let why = facts.name;
         out.destinations.extend(facts.hosts.iter().map(|host| Destination {
             host: (*host).into(),
@@ -182,7 +183,8 @@ pub(super) fn render(settings: &OpenClawSettings, secrets: &mut Secrets) -> Resu
 pub(super) struct Search {
     pub(super) entry: Option<Value>,
     pub(super) plugins: Vec<&'static str>,
-    pub(super) packages: Vec<&'static str>,
+    /// Id and npm package of plugins that are none of OpenClaw's own.
+    pub(super) packages: Vec<(&'static str, &'static str)>,
     pub(super) destinations: Vec<Destination>,
 }
 
@@ -193,7 +195,7 @@ pub(super) fn search(settings: &OpenClawSettings, secrets: &mut Secrets) -> Sear
     Search {
         entry: Some(json!({ "enabled": true, "config": { "webSearch": { "apiKey": key, "mode": "web" } } })),
         plugins: vec!["brave"],
-        packages: vec!["@openclaw/brave-plugin"],
+        packages: vec![("brave", "@openclaw/brave-plugin")],
         destinations: vec![Destination {
             host: "api.search.brave.com".into(),
             port: 443,

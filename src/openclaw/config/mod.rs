@@ -32,6 +32,8 @@ pub const CONFIG_PATH: &str = "/etc/openclaw/openclaw.json";
 /// Where the files of [`Rendered::secrets`] are inside of the container: regular files without links, readable by
 /// their owner alone, who must be the user that runs `OpenClaw`. Source: docs, "`SecretRef` contract", file provider.
 pub const SECRETS_DIR: &str = "/run/sentrix/secrets";
+/// Where the image holds plugins that are packages of their own, each in a folder with its name. Source: `docker/install.sh`.
+pub const PLUGINS_DIR: &str = "/opt/sentrix/plugins";
 /// Where the door's proxy is inside of the container.
 pub const PROXY: &str = "http://127.0.0.1:3128";
 /// The secret file that holds the gateway's token.
@@ -130,7 +132,8 @@ pub struct Rendered {
     pub secrets: BTreeMap<String, SecretString>,
     /// What the sandbox needs to reach, each once.
     pub destinations: Vec<Destination>,
-    /// Packages that the image has to hold, because `OpenClaw` brings them not along and must not install them at start.
+    /// Plugins that the image has to hold (`sentrix build --channel`), because `OpenClaw` does not bring them along and
+    /// must not install them at start.
     pub plugins: Vec<&'static str>,
     /// Where the policy departs from the safe one, and what that means.
     pub relaxed: Vec<Relaxed>,
@@ -217,6 +220,12 @@ pub fn render(settings: &OpenClawSettings) -> Result<Rendered, ConfigError> {
     put(&["tools"], policy::tools(settings));
     put(&["channels"], Value::Object(channels.config));
     put(&["plugins", "allow"], json!(plugins));
+    let mut packages = channels.packages;
+    packages.extend(search.packages);
+    if !packages.is_empty() {
+        let paths: Vec<String> = packages.iter().map(|(id, package)| plugin_path(id, package)).collect();
+        put(&["plugins", "load"], json!({ "paths": paths }));
+    }
     if let Some(entry) = search.entry {
         put(&["plugins", "entries", "brave"], entry);
     }
@@ -228,15 +237,18 @@ pub fn render(settings: &OpenClawSettings) -> Result<Rendered, ConfigError> {
     destinations.extend(search.destinations);
     destinations.sort();
     destinations.dedup_by(|one, other| one.host == other.host && one.port == other.port);
-    let mut packages = channels.packages;
-    packages.extend(search.packages);
     Ok(Rendered {
         config,
         secrets: secrets.files(),
         destinations,
-        plugins: packages,
+        plugins: packages.into_iter().map(|(id, _)| id).collect(),
         relaxed: settings.policy.relaxed(),
     })
+}
+
+/// Where the image holds the package of a plugin.
+fn plugin_path(id: &str, package: &str) -> String {
+    format!("{PLUGINS_DIR}/{id}/node_modules/{package}")
 }
 
 /// What is off whatever the settings say.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use sentrix::sandbox::selftest::{Ask, MODEL_PROVIDER, Probe, Row, Verdict, model_provider};
+use sentrix::sandbox::selftest::{Ask, Probe, Row, Verdict};
 use sentrix::sandbox::{ContainerSpec, Guard, Inside};
 use serde_json::json;
 
@@ -142,8 +142,7 @@ async fn a_guard_that_is_off_turns_its_rows_red() {
 async fn an_agent_is_refused_through_its_tools_and_the_gateway_wants_its_token() {
     let Some((engine, image)) = engine().await else { return };
     let it = Box_::new(engine, "tools");
-    it.configure(|config| config["models"]["providers"][MODEL_PROVIDER] = model_provider());
-    it.secret("openai", "sk-selftest-0123456789");
+    it.configure(|_| {});
     let seen = stand_in::open(&it.layout.door_socket(), Mood::Strict);
     let spec = ContainerSpec::new(image);
     it.up(&spec).await;
@@ -179,11 +178,9 @@ async fn a_policy_that_is_off_turns_its_rows_red() {
     let Some((engine, image)) = engine().await else { return };
     let it = Box_::new(engine.clone(), "open");
     it.configure(|config| {
-        config["models"]["providers"][MODEL_PROVIDER] = model_provider();
         config["tools"] = json!({"elevated": {"enabled": false}, "toolSearch": false});
         config["gateway"]["bind"] = "lan".into();
     });
-    it.secret("openai", "sk-selftest-0123456789");
     let spec = ContainerSpec {
         without: [Guard::ConfigReadOnly].into_iter().collect(),
         ..ContainerSpec::new(&image)
@@ -216,7 +213,10 @@ async fn a_policy_that_is_off_turns_its_rows_red() {
     drop(it);
 
     let it = Box_::new(engine, "free");
-    it.configure(|config| config["gateway"]["auth"] = json!({"mode": "none"}));
+    it.configure(|config| {
+        config["gateway"]["auth"] = json!({"mode": "none"});
+        config["models"]["providers"] = json!({});
+    });
     let _seen = stand_in::open(&it.layout.door_socket(), Mood::Strict);
     it.up(&ContainerSpec::new(&image)).await;
     it.ready().await;

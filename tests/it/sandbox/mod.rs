@@ -4,12 +4,17 @@
 mod escapes;
 mod life;
 mod stand_in;
+mod verbs;
+mod whatsapp;
 
 use std::time::Duration;
 
+use secrecy::SecretString;
 use sentrix::clock;
+use sentrix::openclaw::config::{AgentModel, Api, OpenClawSettings, Provider, Rendered, render};
+use sentrix::sandbox::selftest::{MODEL_PROVIDER, model_provider};
 use sentrix::sandbox::{ContainerSpec, Engine, EngineHints, Layout, Owner, SandboxName};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The engine and the image that `tests/run` built; `None`, loudly, where there is none.
 #[expect(clippy::disallowed_methods, reason = "what tests/run says is no setting of the program")]
@@ -49,33 +54,39 @@ impl Box_ {
         Self { engine, layout, owner, name, _folder: folder }
     }
 
-    /// Writes OpenClaw's configuration: the secure one, changed by `change`.
+    /// Writes OpenClaw's configuration as `sentrix run` makes it, with the self-test's model, changed by `change`; and its
+    /// secrets.
     pub(crate) fn configure(&self, change: impl FnOnce(&mut Value)) {
-        use secrecy::ExposeSecret;
-        let token = self.layout.token().unwrap();
-        let mut config = json!({
-            "gateway": {"mode": "local", "bind": "loopback", "port": 18789, "controlUi": {"enabled": false},
-                "auth": {"mode": "token", "token": token.expose_secret()}},
-            "proxy": {"proxyUrl": "http://127.0.0.1:3128"},
-            "models": {"mode": "replace", "providers": {"mock": {
-                "baseUrl": "http://host.sentrix.internal:18999/v1", "apiKey": "k", "api": "openai-completions",
-                "models": [{"id": "mock-1", "name": "Mock", "reasoning": false, "input": ["text"],
-                    "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
-                    "contextWindow": 128_000, "maxTokens": 8192}]}}},
-            "agents": {"defaults": {"model": {"primary": "mock/mock-1"}, "heartbeat": {"every": "0m"}}},
-            "tools": {"exec": {"mode": "deny"}, "fs": {"workspaceOnly": true}, "elevated": {"enabled": false},
-                "allow": ["read", "write", "edit", "ls", "sessions_list", "session_status"]},
-            "discovery": {"mdns": {"mode": "off"}}, "update": {"checkOnStart": false},
-            "plugins": {"allow": ["memory-core"]}
-        });
-        change(&mut config);
-        self.layout.write_config(&config, &self.owner).unwrap();
+        self.configure_with(|_| {}, change);
     }
 
-    /// A key for OpenClaw.
-    pub(crate) fn secret(&self, name: &str, value: &str) {
-        let secret = secrecy::SecretString::from(value.to_owned());
-        self.layout.write_secrets(&[(name.to_owned(), secret)].into(), &self.owner).unwrap();
+    /// The same, of settings changed by `settings`.
+    pub(crate) fn configure_with(
+        &self,
+        settings: impl FnOnce(&mut OpenClawSettings),
+        change: impl FnOnce(&mut Value),
+    ) {
+        let mut all = OpenClawSettings::new(self.layout.token().unwrap());
+        all.models.push(AgentModel {
+            provider: Provider {
+                id: "custom".into(),
+                api: Api::OpenAi,
+                base_url: "http://127.0.0.1:18999/v1".into(),
+                is_usual: false,
+                key: Some(SecretString::from("sk-selftest-0123456789")),
+            },
+            id: "mock-1".into(),
+            context: Some(128_000),
+            max_output: Some(8192),
+        });
+        settings(&mut all);
+        let Rendered { mut config, secrets, .. } = render(&all).unwrap();
+        config["models"]["providers"][MODEL_PROVIDER] = model_provider();
+        let allowed = config["agents"]["defaults"]["modelPolicy"]["allow"].as_array_mut().unwrap();
+        allowed.push(format!("{MODEL_PROVIDER}/*").into());
+        change(&mut config);
+        self.layout.write_config(&config, &self.owner).unwrap();
+        self.layout.write_secrets(&secrets, &self.owner).unwrap();
     }
 
     /// Waits for the relays of a container without OpenClaw.

@@ -1,0 +1,1 @@
+//! Verbs about sandboxes from the outside.

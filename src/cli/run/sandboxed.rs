@@ -62,8 +62,7 @@ pub(super) async fn run(global: &Global, args: &RunArgs, shutdown: &Shutdown) ->
         proof: None,
         not_agents: Vec::new(),
     };
-    let outcome =
-        if goes_on { running.attach(there.as_ref()) } else { running.start(args, shutdown).await };
+    let outcome = if goes_on { running.attach(there.as_ref()) } else { running.start(args, shutdown).await };
     let outcome = match outcome {
         Ok(()) => running.watch(args, listener, shutdown).await,
         Err(failure) => Err(failure),

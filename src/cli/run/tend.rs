@@ -54,7 +54,7 @@ impl Tended<'_> {
                     }
                     engine_is_gone = true;
                     board.update(|now| {
-                        now.sandbox.state = String::from("unknown: the engine does not answer")
+                        now.sandbox.state = String::from("unknown: the engine does not answer");
                     });
                 }
                 Ok(status) => {
@@ -65,7 +65,7 @@ impl Tended<'_> {
                     let up = self.clock.monotonic().saturating_sub(began);
                     let by_engine = u64::try_from(status.restarts).unwrap_or(0);
                     board.update(|now| {
-                        now.sandbox.state = status.state.word().to_owned();
+                        now.sandbox.state = String::from(status.state.word());
                         now.sandbox.up_s = up.as_secs();
                         now.sandbox.restarts = restarts + by_engine;
                     });

@@ -76,7 +76,7 @@ async fn bad_options_of_a_build_are_said_with_what_they_take() {
         ("--openclaw-version 1;x", "no version of npm"),
         ("--image UPPER", "lower-case letters"),
         ("--image a@b", "lower-case letters"),
-        ("--base-image --x", "value"),
+        ("--base-image=--x", "no name of an image"),
     ] {
         let ran = world.run(["build"].into_iter().chain(line.split(' ')));
         assert!(ran.stderr.contains(said), "{line}: {ran:?}");

@@ -121,7 +121,6 @@ impl Capture {
     ///
     /// # Errors
     /// `Name` and `Nothing` for settings that make no sense; `Directory`, `Logs`, `Busy`.
-    #[expect(clippy::needless_pass_by_value, reason = "a capture takes its settings over")]
     pub fn start(
         settings: Settings,
         clock: SharedClock,

@@ -48,8 +48,11 @@ impl Host {
     /// Reads a name.
     ///
     /// # Errors
-    /// Where it is no name, or an address in any spelling: dotted, decimal, hexadecimal, octal, in brackets.
+    /// Where it is no name, or a URL, or an address in any spelling: dotted, decimal, hexadecimal, octal, in brackets.
     pub fn parse(text: &str) -> Result<Self, NameFault> {
+        if text.contains("://") {
+            return Err(NameFault::NotAuthority);
+        }
         if text.starts_with('[') || text.contains(':') {
             return Err(NameFault::IpLiteral);
         }

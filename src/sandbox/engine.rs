@@ -15,7 +15,7 @@ use crate::text;
 /// How long the engine may take for an ordinary answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(20);
 /// How long it may take to say who it is.
-const HELLO: Duration = Duration::from_secs(8);
+const HELLO: Duration = Duration::from_secs(20);
 
 /// What the environment says about the engine. Only `config` reads the environment; this is what it found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -343,6 +343,10 @@ fn crashes_and_restarts_lose_nothing_and_double_nothing() {
     let mut slow = slow.unwrap();
     std::thread::sleep(Duration::from_millis(300));
     run.crash_and_attach(&image);
+    // A message that comes while a turn is under way may become part of it: the next one waits.
+    run.find("the long turn ends", |event| {
+        is(event, "assistant_message_end") && event["rawText"].as_str().is_some_and(|text| text.contains("Made 6"))
+    });
     drop(slow.kill());
     drop(slow.wait());
     // A second run of the same name is refused, and so is one on the same port.

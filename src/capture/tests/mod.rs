@@ -16,6 +16,9 @@ use crate::clock::{Clock as _, TestClock};
 use crate::logs::{self, LogWriter};
 
 const START: i64 = 1_795_559_880_000;
+/// What no agent did.
+const PROBE_RUN: &str = "sentrix-selftest-5f2e";
+const PROBE_SESSION: &str = "agent:main:sentrix-selftest-5f2e";
 
 struct World {
     dir: tempfile::TempDir,
@@ -43,6 +46,7 @@ impl World {
             tail: raw.then(|| RawTail::new(&dir.join("raw.jsonl"), None, starts)),
             gateway: true,
             reasoning,
+            leave_out: vec![PROBE_RUN.into(), PROBE_SESSION.into()],
             recorded,
         })
     }
@@ -225,6 +229,77 @@ fn reasoning_is_counted_and_not_recorded() {
     let logs = world.dir.path().join("logs");
     let text = fs::read_to_string(logs.join(&logs::list(&logs).unwrap()[0].name)).unwrap();
     assert!(!text.contains("hm"), "{text}");
+}
+
+#[test]
+fn what_no_agent_did_is_counted_and_not_recorded() {
+    let mut world = World::new(true, true);
+    world.live();
+    let of = |session: &str, mut payload: Value| {
+        payload["sessionKey"] = session.into();
+        payload
+    };
+    let said = |text: &str| json!([{"type": "text", "text": text}]);
+    // By its run, by its session, and by names that only look like them.
+    world.raw(&thinking(PROBE_RUN, START));
+    world.raw(&end(PROBE_RUN, "probe", START + 1));
+    let likewise = format!("{PROBE_RUN}0");
+    world.raw(&end(&likewise, "hidden", START + 2));
+    world.frame("session.message", user(PROBE_RUN, "m1", "by run", START));
+    world.frame("session.message", of(PROBE_SESSION, user("r1", "m2", "by session", START)));
+    let without_raw = assistant("r1", "m3", said("in no raw stream"), START + 3);
+    world.frame("session.message", of(PROBE_SESSION, without_raw));
+    let other_session = format!("{PROBE_SESSION}:x");
+    world.frame("session.message", of(&other_session, user(&likewise, "m4", "look-alike", START + 1)));
+    world.frame("session.message", user(&PROBE_RUN.to_uppercase(), "m5", "other case", START + 3));
+    world.pass(Duration::from_secs(8));
+    assert_eq!(
+        world.told(),
+        [
+            format!("user_message look-alike {other_session}"),
+            format!("assistant_message_end hidden {other_session}"),
+            "user_message other case agent:main:main".to_owned(),
+        ],
+        "and nothing is said to be silent"
+    );
+    assert!(world.collector.take_incidents().is_empty());
+    let status = world.collector.status();
+    assert_eq!((status.raw.seen, status.raw.withheld, status.raw.recorded), (3, 2, 1));
+    assert_eq!((status.gateway.seen, status.gateway.withheld, status.gateway.recorded), (5, 3, 2));
+    assert_eq!((status.raw.held, status.gateway.held, status.lag_bytes), (0, 0, 0));
+    let logs = world.dir.path().join("logs");
+    let text = fs::read_to_string(logs.join(&logs::list(&logs).unwrap()[0].name)).unwrap();
+    assert!(!text.contains(&format!("\"{PROBE_RUN}\"")) && !text.contains("in no raw stream"), "{text}");
+
+    // Told again by the history after a restart, it is still no agent's.
+    world.restart();
+    world.collector.feed(Feed::Up);
+    let messages = vec![user("r1", "m2", "by session", START)["message"].take()];
+    world.collector.feed(Feed::History { session_key: PROBE_SESSION.into(), messages, since: 0 });
+    world.collector.feed(Feed::CaughtUp { at: START + 10_000 });
+    world.pass(Duration::from_secs(8));
+    assert_eq!(world.told().len(), 3);
+    assert_eq!(world.collector.status().gateway.withheld, 1);
+}
+
+#[test]
+fn reasoning_that_is_withheld_makes_no_run_silent() {
+    let mut world = World::new(true, false);
+    world.live();
+    world.frame("session.message", user("r1", "m1", "hello", START));
+    // The model thought and was cut off before its answer: nothing of the run is in the log but the gateway's.
+    world.raw(&thinking("r1", START + 5));
+    let cut_off = json!([{"type": "thinking", "thinking": "hm"}]);
+    world.frame("session.message", assistant("r1", "m2", cut_off, START + 9));
+    world.pass(Duration::from_secs(8));
+    let told = world.told();
+    assert_eq!(
+        told,
+        ["user_message hello agent:main:main", "assistant_message_end - agent:main:main"],
+        "the answer comes from the gateway, and nobody is blamed"
+    );
+    assert!(world.collector.take_incidents().is_empty());
+    assert_eq!((world.collector.status().raw.withheld, world.collector.status().raw.recorded), (1, 0));
 }
 
 #[test]

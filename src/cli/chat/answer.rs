@@ -302,18 +302,18 @@ mod tests {
         assert_eq!(answer.take(event::CHAT, &last).unwrap(), Some(Ended::Done));
         insta::assert_json_snapshot!(answer.json("main", "r1", Ended::Done), @r#"
         {
-          "version": 1,
-          "session": "main",
           "run_id": "r1",
+          "session": "main",
           "status": "done",
           "text": "I will\\u{1b}[2J write.\n\n\nDone.",
+          "thinking": "two\\u{202e}",
           "tools": [
             {
               "name": "wr\\u{7}ite",
               "ok": false
             }
           ],
-          "thinking": "two\\u{202e}"
+          "version": 1
         }
         "#);
     }

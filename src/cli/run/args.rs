@@ -22,7 +22,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub place: Where,
     /// Minutes after which a new log file begins
-    #[arg(long, value_name = "MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    #[arg(long, value_name = "MINUTES", default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1440))]
     pub rotate_mins: u32,
     /// Log what the model thinks (the default)
     #[arg(long, overrides_with = "no_reasoning")]
@@ -34,7 +34,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "PORT", default_value_t = 18789, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
     /// Minutes without any activity after which the sandbox is stopped; 0: never
-    #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=10080))]
+    #[arg(long, value_name = "MINUTES", default_value_t = 60, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(0..=10080))]
     pub timeout: u32,
     /// A variable for OpenClaw, as a provider's key; with the name alone its value is taken from your environment
     #[arg(short = 'e', long = "env", value_name = "KEY[=VALUE]", value_parser = variable)]
@@ -70,7 +70,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", default_value = "2g")]
     pub memory: String,
     /// Most processors
-    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = cpus)]
+    #[arg(long, value_name = "N", default_value_t = 2.0, allow_negative_numbers = true, value_parser = cpus)]
     pub cpus: f64,
     /// Another runtime that the engine offers, as runsc (gVisor)
     #[arg(long, value_name = "NAME")]

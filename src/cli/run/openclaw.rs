@@ -42,7 +42,7 @@ pub(super) fn render(
     let chain = agent.model.map(|role| role.chain).unwrap_or_default();
     let mut settings = OpenClawSettings::new(token);
     settings.models = chain.iter().map(agent_model).collect();
-    (settings.providers, settings.env) = handed_on(config, &chain, args)?;
+    (settings.providers, settings.env) = handed_on(config, &chain, args);
     settings.thinking = match agent.reasoning {
         config::Reasoning::Adaptive => Thinking::Adaptive,
         config::Reasoning::High => Thinking::High,
@@ -107,15 +107,12 @@ const fn api(dialect: Dialect) -> Api {
 type HandedOn = (Vec<Provider>, BTreeMap<String, SecretString>);
 
 /// What `-e` names: keys of providers become providers of OpenClaw's, everything else a variable of its.
-fn handed_on(config: &Config, chain: &[ModelSettings], args: &RunArgs) -> Result<HandedOn, Failure> {
+fn handed_on(config: &Config, chain: &[ModelSettings], args: &RunArgs) -> HandedOn {
     let (mut more, mut variables) = (Vec::new(), BTreeMap::new());
     for given in &args.env {
         let name = given.split_once('=').map_or(given.as_str(), |(name, _)| name);
-        let Some(value) = config.handed_on(name) else {
-            return Err(Failure::Usage(format!(
-                "-e {name}: your environment has no such variable, or it is empty"
-            )));
-        };
+        // That each has a value was found out before anything was touched.
+        let Some(value) = config.handed_on(name) else { continue };
         let of_provider = providers().iter().find(|provider| provider.key.iter().any(|key| key == name));
         match of_provider {
             Some(known)
@@ -134,7 +131,7 @@ fn handed_on(config: &Config, chain: &[ModelSettings], args: &RunArgs) -> Result
             }
         }
     }
-    Ok((more, variables))
+    (more, variables)
 }
 
 fn channels(config: &Config) -> Result<Vec<Channel>, Failure> {

@@ -23,6 +23,14 @@ impl Plan {
         let name: SandboxName = args.name.parse().map_err(|error| sandbox_failure(&error))?;
         let layout = Layout::new(&crate::cli::sandbox::root()?, &name);
         let security = config.security();
+        for given in &args.env {
+            let name = given.split_once('=').map_or(given.as_str(), |(name, _)| name);
+            if config.handed_on(name).is_none() {
+                return Err(Failure::Usage(format!(
+                    "-e {name}: your environment has no such variable, or it is empty; -e {name}=VALUE gives it"
+                )));
+            }
+        }
         let mut relaxed = Relaxations::default();
         for given in &args.relax {
             for word in given.split(',') {

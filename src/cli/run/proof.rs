@@ -60,7 +60,7 @@ impl Proof {
         Err(Failure::Refused(broken(&report)))
     }
 
-    /// The tries of an agent: a turn of its own, beside the others. OpenClaw hears its channels as soon as it is ready,
+    /// The tries of an agent, after those of programs where they were not made yet: a turn of its own, beside the others. OpenClaw hears its channels as soon as it is ready,
     /// with or without this, so nobody waits for it; one that gets out ends the run.
     ///
     /// # Errors
@@ -73,13 +73,20 @@ impl Proof {
     ) -> Result<(), String> {
         let began = clock.monotonic();
         let token = layout.token().map_err(|error| error.to_string())?;
+        let mut rows = self.rows.clone();
+        if rows.is_empty() {
+            let programs = self.programs(engine, layout).await;
+            rows = programs.map_err(|error| format!("the self-test could not be made: {error}"))?;
+            tell(&rows, view);
+        }
         let tools = engine
             .self_test_tools(layout, &token, &self.ask, &self.probe)
             .await
             .map_err(|error| format!("the self-test could not be made: {error}"))?;
         tell(&tools, view);
         let took = self.took + clock.monotonic().saturating_sub(began);
-        let report = Report::new(self.rows.iter().cloned().chain(tools).collect(), took, clock);
+        rows.extend(tools);
+        let report = Report::new(rows, took, clock);
         layout.write_self_test(&report).map_err(|error| error.to_string())?;
         board.update(|now| now.sandbox.self_test = Some((report.refused(), report.rows.len())));
         if report.red().next().is_some() {

@@ -52,8 +52,16 @@ pub(super) async fn run(global: &Global, args: &RunArgs, shutdown: &Shutdown) ->
     let there = engine.look_for(&plan.name).await.map_err(|error| sandbox_failure(&error))?;
     let goes_on = goes_on(args, there.as_ref())?;
     let services = Shutdown::new();
-    let mut running =
-        Running { engine, plan, started: &started, services, door: None, is_made: false, proof: None };
+    let mut running = Running {
+        engine,
+        plan,
+        started: &started,
+        services,
+        door: None,
+        is_made: false,
+        proof: None,
+        not_agents: Vec::new(),
+    };
     let outcome =
         if goes_on { running.attach(there.as_ref()).await } else { running.start(args, shutdown).await };
     let outcome = match outcome {
@@ -138,6 +146,8 @@ struct Running<'a> {
     is_made: bool,
     /// The proof that it holds, of a sandbox that this run has made.
     proof: Option<Proof>,
+    /// Runs and sessions of self-tests, this one's and those of runs before that had the same container.
+    not_agents: Vec<String>,
 }
 
 impl Running<'_> {
@@ -154,13 +164,11 @@ impl Running<'_> {
         layout.write_config(&rendered.config, &owner).map_err(|error| sandbox_failure(&error))?;
         layout.write_secrets(&rendered.secrets, &owner).map_err(|error| sandbox_failure(&error))?;
         self.open_door(rendered.destinations.clone())?;
-        view.doing("making the container");
-        self.is_made = true;
-        let id = boot::start(&self.engine, &self.plan.spec, layout).await?;
+        let mut proof = self.new_proof(&rendered.destinations);
         let record = Record {
             version: 1,
             name: self.plan.name.to_string(),
-            container: id,
+            container: self.plan.name.container(),
             image: built.id,
             started: self.started.clock.now().to_string(),
             log_dir: std::path::absolute(&self.started.world.paths.logs).ok(),
@@ -172,11 +180,10 @@ impl Running<'_> {
                 })).collect::<Vec<_>>(),
             }),
         };
-        layout.write_record(&record).map_err(|error| sandbox_failure(&error))?;
-        let mut proof = Proof::new(Ask {
-            allowed: rendered.destinations.first().map(|to| (to.host.clone(), to.port)),
-            ..Ask::of(&self.plan.spec)
-        });
+        self.remember(record, &proof)?;
+        view.doing("making the container");
+        self.is_made = true;
+        boot::start(&self.engine, &self.plan.spec, layout).await?;
         let clock = &self.started.clock;
         let began = clock.monotonic();
         let programs = async {
@@ -209,13 +216,39 @@ impl Running<'_> {
         for warning in self.plan.spec.relaxed.warnings() {
             self.started.view.say(&bold(warning));
         }
-        self.open_door(destinations_of(&record.options))?;
+        let destinations = destinations_of(&record.options);
+        self.open_door(destinations.clone())?;
+        let proof = self.new_proof(&destinations);
+        self.remember(record, &proof)?;
         if there.is_some_and(|found| found.state == State::Paused) {
             self.started.view.say("It is paused, and stays so until `sentrix resume`.");
+        } else {
+            self.proof = Some(proof);
         }
         self.is_made = true;
         self.started.view.say(&format!("✓ going on with the sandbox {}", self.plan.name));
         Ok(())
+    }
+
+    fn new_proof(&self, destinations: &[Destination]) -> Proof {
+        Proof::new(Ask {
+            allowed: destinations.first().map(|to| (to.host.clone(), to.port)),
+            ..Ask::of(&self.plan.spec)
+        })
+    }
+
+    /// Writes what a later run has to know: also what no agent did, so that no record ever takes it for an agent's.
+    fn remember(&mut self, mut record: Record, proof: &Proof) -> Result<(), Failure> {
+        let mut names = names_of(&record.options);
+        names.extend(proof.names());
+        if !record.options.is_object() {
+            record.options = json!({});
+        }
+        if let Some(options) = record.options.as_object_mut() {
+            options.insert("not_agents".into(), json!(names));
+        }
+        self.not_agents = names;
+        self.plan.layout.write_record(&record).map_err(|error| sandbox_failure(&error))
     }
 
     fn open_door(&mut self, destinations: Vec<Destination>) -> Result<(), Failure> {
@@ -260,7 +293,7 @@ impl Running<'_> {
             rotate: started.rotate,
             reasoning: started.reasoning,
             home: Some(layout.home_dir()),
-            leave_out: self.proof.as_ref().map(Proof::names).unwrap_or_default(),
+            leave_out: self.not_agents.clone(),
             ..Settings::new(self.plan.name.as_str(), logs.clone())
         };
         let capture = Capture::start(settings, Arc::clone(&started.clock), &self.services, None)
@@ -424,6 +457,12 @@ impl Desk {
             Err(error) => json!({ "error": text::plain(&error.to_string()) }),
         }
     }
+}
+
+/// What no agent did, as a record holds it.
+fn names_of(options: &Value) -> Vec<String> {
+    let all = options.get("not_agents").and_then(Value::as_array).cloned().unwrap_or_default();
+    all.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The destinations that a record holds.

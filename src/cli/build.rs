@@ -9,7 +9,7 @@ use super::args::{Format, Global};
 use super::failure::{self, Outcome};
 use super::printer::{self, dim, size};
 use super::progress::Progress;
-use super::sandbox::{engine, failure};
+use super::sandbox::{engine, failure, parsed};
 use crate::clock;
 use crate::sandbox::{
     BakedChannel, BuildEvent, BuildOptions, DEFAULT_BASE, DEFAULT_IMAGE, DEFAULT_OPENCLAW, ImageFacts,
@@ -33,7 +33,7 @@ pub struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     pub ca_bundle: Option<PathBuf>,
     /// Plugins that are baked in: brave, discord, signal, slack, whatsapp
-    #[arg(long, value_name = "CHANNEL", value_delimiter = ',', value_parser = parse_channel)]
+    #[arg(long, value_name = "CHANNEL", value_delimiter = ',', value_parser = parsed::<BakedChannel>)]
     pub channel: Vec<BakedChannel>,
     /// Name of the image
     #[arg(long, value_name = "NAME", default_value = DEFAULT_IMAGE)]
@@ -47,10 +47,6 @@ pub struct BuildArgs {
     /// How the outcome is printed
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-}
-
-fn parse_channel(text: &str) -> Result<BakedChannel, String> {
-    text.parse().map_err(|error: crate::sandbox::SandboxError| error.to_string())
 }
 
 impl From<&BuildArgs> for BuildOptions {

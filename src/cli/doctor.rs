@@ -10,7 +10,9 @@ use super::printer::{self, dim, size};
 use super::sandbox::{hints, root};
 use super::world;
 use crate::sandbox::selftest::Row;
-use crate::sandbox::{DEFAULT_IMAGE, Engine, Facts, Found, ImageState, LEAST_MEMORY, State, Wanted};
+use crate::sandbox::{
+    DEFAULT_IMAGE, Engine, Facts, Found, ImageState, LEAST_MEMORY, SandboxErrorKind, State, Wanted,
+};
 use crate::text;
 
 /// `sentrix doctor`
@@ -62,7 +64,13 @@ pub(super) async fn run(global: &Global, args: &DoctorArgs) -> Outcome {
             checks.push(of_image(&engine, &args.image).await);
             sandboxes(&engine, &mut checks, &mut rows).await;
         }
-        Err(error) => checks.push(check("Docker", Health::Bad, error.to_string(), "")),
+        Err(error) => checks.push(match &error.kind {
+            SandboxErrorKind::NoEngine(found) => {
+                let said = found.attempts().replace("\n  ", "\n      ");
+                check("Docker", Health::Bad, said, found.what_to_do())
+            }
+            _ => check("Docker", Health::Bad, error.to_string(), ""),
+        }),
     }
     checks.push(match root() {
         Ok(folder) => check("folder", Health::Good, format!("sandboxes are in {}", folder.display()), ""),

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::args::Format;
 use super::failure::{self, Failure, Outcome};
 use super::printer::{self, size, thousands};
-use super::sandbox::{engine, failure};
+use super::sandbox::{engine, failure, parsed};
 use crate::clock;
 use crate::sandbox::{Engine, Found, SandboxName, State, evidence};
 
@@ -14,7 +14,7 @@ use crate::sandbox::{Engine, Found, SandboxName, State, evidence};
 #[derive(Clone, Debug, Args)]
 pub struct PauseArgs {
     /// The sandbox [default: the one that there is]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parsed::<SandboxName>)]
     pub name: Option<SandboxName>,
     /// How the outcome is printed
     #[arg(long, value_enum, default_value_t)]

@@ -1,6 +1,7 @@
 //! What all verbs about sandboxes need: the engine, where sandboxes are, and the map from their errors to exit codes.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use super::failure::Failure;
 use crate::config::{self, env};
@@ -27,6 +28,11 @@ pub(super) fn root() -> Result<PathBuf, Failure> {
     config::sandboxes().ok_or_else(|| {
         Failure::Usage(String::from("neither XDG_STATE_HOME nor HOME says where sandboxes go"))
     })
+}
+
+/// An argument as its own type; clap says which it was, so the reason is enough.
+pub(super) fn parsed<T: FromStr<Err = SandboxError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: SandboxError| error.kind.to_string())
 }
 
 /// Where an error of the sandbox leads.

@@ -9,14 +9,14 @@ use super::args::Format;
 use super::control;
 use super::failure::{self, Failure, Outcome};
 use super::printer::{self, dim};
-use super::sandbox::{engine, failure, root};
+use super::sandbox::{engine, failure, parsed, root};
 use crate::sandbox::{Layout, SandboxName};
 
 /// `sentrix stop`
 #[derive(Clone, Debug, Args)]
 pub struct StopArgs {
     /// The sandbox [default: the one that there is]
-    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    #[arg(long, value_name = "NAME", conflicts_with = "all", value_parser = parsed::<SandboxName>)]
     pub name: Option<SandboxName>,
     /// All sandboxes of this machine's Docker
     #[arg(long)]
@@ -75,7 +75,8 @@ pub(super) async fn run(args: &StopArgs) -> Outcome {
         let label = there.iter().find(|found| found.name == name).and_then(|found| found.layout.clone());
         // A container that is gone leaves its folder behind, and that may still be wanted away.
         let layout = label.unwrap_or_else(|| Layout::new(&root, &name));
-        if args.format == Format::Table {
+        let is_there = there.iter().any(|found| found.name == name);
+        if is_there && args.format == Format::Table {
             printer::note(dim(format!("stopping {name}")));
         }
         let by_run = end_run(&layout).await;
@@ -97,7 +98,10 @@ pub(super) async fn run(args: &StopArgs) -> Outcome {
         return Ok(failure::DONE);
     }
     if reaped.is_empty() {
-        printer::data("No sandbox is there.")?;
+        match &args.name {
+            Some(name) => printer::data(format_args!("There is no sandbox {name}."))?,
+            None => printer::data("There is no sandbox.")?,
+        }
     }
     for (name, gone, by_run) in &reaped {
         let mut what = Vec::new();

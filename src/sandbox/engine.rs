@@ -111,9 +111,10 @@ impl Diagnosis {
     }
 }
 
-impl fmt::Display for Diagnosis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no Docker engine answers")?;
+impl Diagnosis {
+    /// What was tried, a line each, after one that says how it came out.
+    pub fn attempts(&self) -> String {
+        let mut out = String::from("no Docker engine answers");
         for attempt in &self.tried {
             let outcome = match &attempt.outcome {
                 Outcome::Absent => String::from("no such socket"),
@@ -122,9 +123,15 @@ impl fmt::Display for Diagnosis {
                 Outcome::Odd(said) => format!("no engine's answer: {said}"),
                 Outcome::Unusable(why) => why.clone(),
             };
-            write!(f, "\n  tried {} ({}): {outcome}", attempt.address, attempt.why)?;
+            text::push(&mut out, format_args!("\n  tried {} ({}): {outcome}", attempt.address, attempt.why));
         }
-        write!(f, "\n  what to do: {}", self.what_to_do())
+        out
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  what to do: {}", self.attempts(), self.what_to_do())
     }
 }
 

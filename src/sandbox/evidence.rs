@@ -4,7 +4,7 @@
 //! opened by a path that the container could have changed meanwhile.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -43,24 +43,37 @@ pub struct Evidence {
 pub fn copy(layout: &Layout, stamp: &str) -> Result<Evidence, SandboxError> {
     let folder = layout.evidence_dir();
     let plain: String = stamp.chars().filter(char::is_ascii_alphanumeric).collect();
-    let file = folder.join(format!("{}-{plain}.tar", layout.name()));
-    let failed = |error| SandboxError {
+    let failed = |file: &Path, error| SandboxError {
         doing: format!("copy the evidence to {}", file.display()),
         kind: SandboxErrorKind::Io(error),
     };
     std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
         .recursive(true)
         .create(&folder)
-        .map_err(failed)?;
-    let made = write(layout, &file);
-    if made.is_err() {
+        .map_err(|error| failed(&folder, error))?;
+    let (file, out) =
+        new_file(&folder, layout.name().as_str(), &plain).map_err(|error| failed(&folder, error))?;
+    write(layout, &file, out).map_err(|error| {
         drop(std::fs::remove_file(&file));
-    }
-    made.map_err(failed)
+        failed(&file, error)
+    })
 }
 
-fn write(layout: &Layout, file: &Path) -> std::io::Result<Evidence> {
-    let out = File::options().write(true).create_new(true).mode(0o600).open(file)?;
+/// A file that was not there before: evidence of the same second stays as it is.
+fn new_file(folder: &Path, name: &str, stamp: &str) -> std::io::Result<(PathBuf, File)> {
+    let mut number = 1_u32;
+    loop {
+        let more = if number == 1 { String::new() } else { format!("-{number}") };
+        let file = folder.join(format!("{name}-{stamp}{more}.tar"));
+        match File::options().write(true).create_new(true).mode(0o600).open(&file) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && number < 1000 => number += 1,
+            Err(error) => return Err(error),
+            Ok(out) => return Ok((file, out)),
+        }
+    }
+}
+
+fn write(layout: &Layout, file: &Path, out: File) -> std::io::Result<Evidence> {
     let mut copy = Copy {
         tar: Builder::new(BufWriter::new(out)),
         evidence: Evidence { file: file.to_owned(), files: 0, bytes: 0, left_out: Vec::new() },
@@ -204,6 +217,7 @@ mod tests {
         assert!(names.contains(&("home/workspace/a/b".into(), EntryType::Regular)));
         assert!(!names.iter().any(|(name, _)| name.starts_with("home/workspace/root/")));
         // The same moment again does not overwrite the first copy.
-        assert!(copy(&layout, "2026-11-24T22:00:00Z").is_err());
+        let again = copy(&layout, "2026-11-24T22:00:00Z").unwrap();
+        assert!(again.file != made.file && made.file.exists());
     }
 }

@@ -480,21 +480,31 @@ fn check(options: &BuildOptions) -> Result<(), SandboxError> {
     if !plain(&options.base_image, b".-_/:@") {
         return refuse("use --base-image", "it is no name of an image");
     }
-    if !plain(&options.image, b".-_/:") || options.image.contains('@') {
-        return refuse("use --image", "it is no name that an image can be given, as sentrix-openclaw:latest");
+    let has_capital = repository(&options.image).contains(|c: char| c.is_ascii_uppercase());
+    if !plain(&options.image, b".-_/:") || has_capital {
+        return refuse(
+            "use --image",
+            "it is no name that an image can be given: lower-case letters, as sentrix-openclaw:latest",
+        );
     }
     Ok(())
 }
 
 fn read_bundle(path: &Path) -> Result<Vec<u8>, SandboxError> {
-    let meta = std::fs::metadata(path).map_err(|error| SandboxError::io("read", path, error))?;
+    let unread = |error: std::io::Error| {
+        SandboxError::options(
+            format!("use the bundle {}", path.display()),
+            format!("it cannot be read: {error}"),
+        )
+    };
+    let meta = std::fs::metadata(path).map_err(unread)?;
     if !meta.is_file() || meta.len() > MOST_CA_BYTES {
         return Err(SandboxError::options(
             format!("use the bundle {}", path.display()),
             "it is no file of at most 8 MiB",
         ));
     }
-    let bytes = std::fs::read(path).map_err(|error| SandboxError::io("read", path, error))?;
+    let bytes = std::fs::read(path).map_err(unread)?;
     if memchr::memmem::find(&bytes, b"-----BEGIN CERTIFICATE-----").is_none() {
         return Err(SandboxError::options(
             format!("use the bundle {}", path.display()),

@@ -43,7 +43,7 @@ impl FromStr for SandboxName {
         }
         Err(SandboxError::options(
             format!("name a sandbox `{}`", crate::text::bounded(&crate::text::plain(text), 40)),
-            "a name has 1 to 32 lower-case letters, digits and hyphens, and begins with none of the last",
+            "a name has 1 to 32 lower-case letters, digits and hyphens, and begins with a letter or digit",
         ))
     }
 }

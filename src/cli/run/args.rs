@@ -5,7 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::Where;
+use crate::cli::sandbox::parsed;
 use crate::config::{Egress, Escalation};
+use crate::sandbox::SandboxName;
+
+/// The name of a sandbox.
+fn name(text: &str) -> Result<String, String> {
+    parsed::<SandboxName>(text).map(|name| name.to_string())
+}
 
 /// `sentrix run`
 #[derive(Clone, Debug, Args)]
@@ -49,7 +56,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub nobridge: bool,
     /// Name of the sandbox; each has its own container, OpenClaw state and token
-    #[arg(long, value_name = "NAME", default_value = "default")]
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = name)]
     pub name: String,
     /// Take over a sandbox that an earlier `sentrix run` left running
     #[arg(long)]

@@ -192,6 +192,10 @@ pub fn render(settings: &OpenClawSettings) -> Result<Rendered, ConfigError> {
     let mut plugins: Vec<&str> = vec!["memory-core"];
     plugins.extend(models.plugins.iter().copied());
     plugins.extend(channels.plugins.iter().copied());
+    // Otherwise `OpenClaw` turns them on itself and wants to write that down, which ends `channels login`: its
+    // configuration is read-only.
+    let entries: Map<String, Value> =
+        channels.plugins.iter().map(|id| ((*id).to_owned(), json!({ "enabled": true }))).collect();
     plugins.extend(search.plugins.iter().copied());
 
     let mut config = closed();
@@ -225,6 +229,9 @@ pub fn render(settings: &OpenClawSettings) -> Result<Rendered, ConfigError> {
     if !packages.is_empty() {
         let paths: Vec<String> = packages.iter().map(|(id, package)| plugin_path(id, package)).collect();
         put(&["plugins", "load"], json!({ "paths": paths }));
+    }
+    if !entries.is_empty() {
+        put(&["plugins", "entries"], Value::Object(entries));
     }
     if let Some(entry) = search.entry {
         put(&["plugins", "entries", "brave"], entry);

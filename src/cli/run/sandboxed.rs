@@ -186,7 +186,7 @@ impl Running<'_> {
         let clock = &self.started.clock;
         let began = clock.monotonic();
         let programs = async {
-            let rows = proof.programs(&self.engine, layout).await;
+            let rows = proof.programs(&self.engine, layout, self.door.as_ref()).await;
             (rows, clock.monotonic().saturating_sub(began))
         };
         // Programs try to get out while OpenClaw still loads: they need none of it.
@@ -322,11 +322,16 @@ impl Running<'_> {
             layout,
             capture: &capture,
             door: self.door.as_ref(),
+            proof: self.proof.as_ref(),
             clock: &started.clock,
         };
         let proving = async {
             match &self.proof {
-                Some(proof) => proof.agent(&self.engine, layout, (&board, view, &started.clock)).await,
+                Some(proof) => {
+                    proof
+                        .agent(&self.engine, layout, self.door.as_ref(), (&board, view, &started.clock))
+                        .await
+                }
                 None => Ok(()),
             }
         };

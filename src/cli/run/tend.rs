@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::proof::Proof;
 use super::snapshot::Board;
 use super::view::View;
 use crate::capture::{self, Capture, Incident, IncidentKind};
@@ -32,6 +33,7 @@ pub(super) struct Tended<'a> {
     pub(super) layout: &'a Layout,
     pub(super) capture: &'a Capture,
     pub(super) door: Option<&'a Door>,
+    pub(super) proof: Option<&'a Proof>,
     pub(super) clock: &'a SharedClock,
 }
 
@@ -110,7 +112,8 @@ impl Tended<'_> {
         board.update(|now| {
             let shown = now.door.get_or_insert_default();
             shown.allowed = counters.allowed + counters.open;
-            shown.denied = counters.denied;
+            let own = self.proof.map_or(0, Proof::refused_at_door);
+            shown.denied = counters.denied.saturating_sub(own);
             shown.trouble = counters.rules_fault.or(counters.record_fault);
         });
     }

@@ -240,6 +240,11 @@ impl Door {
         }
     }
 
+    /// The name that events have from now on, so that what a test of ours tries is not taken for the sandbox's.
+    pub fn name_events(&self, sandbox: &str) {
+        self.inner.recorder.name(sandbox);
+    }
+
     /// Takes no more connections, and ends those that are open.
     pub fn close(&self) {
         self.inner.closing.cancel();

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, OwnedPermit, Receiver, Sender};
@@ -49,7 +49,7 @@ pub trait Sink: Debug + Send + Sync {
 /// Where attempts are told.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    sandbox: String,
+    sandbox: RwLock<String>,
     queue: Sender<EgressEvent>,
     clock: SharedClock,
     seen: Mutex<HashSet<(String, u16)>>,
@@ -83,7 +83,7 @@ impl Recorder {
         let counts = Arc::new(Counts::default());
         let seen = sink.known().into_iter().take(MOST_SEEN).collect();
         let recorder = Arc::new(Self {
-            sandbox,
+            sandbox: RwLock::new(sandbox),
             queue,
             clock,
             seen: Mutex::new(seen),
@@ -94,6 +94,11 @@ impl Recorder {
         let lost = move || weak.upgrade().map_or(0, |recorder| recorder.lost.swap(0, Ordering::Relaxed));
         shutdown.spawn("door recorder", TaskKind::Vital, carry(events, sink, counts, lost));
         recorder
+    }
+
+    /// The name that events have from now on.
+    pub(super) fn name(&self, sandbox: &str) {
+        sandbox.clone_into(&mut self.sandbox.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Begins an attempt. Until it is said otherwise it counts as refused.
@@ -245,7 +250,7 @@ impl Drop for Attempt {
         let took = self.recorder.clock.monotonic().saturating_sub(self.started);
         let event = EgressEvent {
             at_ms: self.at_ms,
-            sandbox: self.recorder.sandbox.clone(),
+            sandbox: self.recorder.sandbox.read().unwrap_or_else(PoisonError::into_inner).clone(),
             method: self.method,
             first_seen: self.method != Method::Probe && self.recorder.is_new(&self.host, self.port),
             host: std::mem::take(&mut self.host),

@@ -41,6 +41,7 @@ impl GatewayEntry {
 pub(super) struct Deferred {
     pub(super) due: Duration,
     pub(super) put_off: u32,
+    pub(super) size: usize,
     pub(super) item: Item,
 }
 
@@ -102,17 +103,17 @@ impl Collector {
             return;
         }
         let arrived = self.clock.monotonic();
+        let size = size(&item.body);
+        self.gateway_bytes += size;
         let wait = match item.when {
             When::Now => {
-                let size = size(&item.body);
-                self.gateway_bytes += size;
                 self.gateway.push_back(GatewayEntry::Item { item: Box::new(item), size, arrived, at });
                 return;
             }
             When::Later => LATER,
             When::UnlessInRaw => SILENCE,
         };
-        self.deferred.push(Deferred { due: arrived + wait, put_off: 0, item });
+        self.deferred.push(Deferred { due: arrived + wait, put_off: 0, size, item });
     }
 
     /// Lets raw lines go on; what was told of the past is put into its order first.
@@ -144,6 +145,7 @@ impl Collector {
             let item = &deferred.item;
             if self.names.has(&item.name) {
                 self.gateway_counts.duplicates += 1;
+                self.gateway_bytes = self.gateway_bytes.saturating_sub(deferred.size);
                 continue;
             }
             if item.when == When::UnlessInRaw {
@@ -151,6 +153,7 @@ impl Collector {
                 if self.runs.take_end(&run, item.ts) {
                     self.names.add(&item.name);
                     self.gateway_counts.duplicates += 1;
+                    self.gateway_bytes = self.gateway_bytes.saturating_sub(deferred.size);
                     continue;
                 }
                 if (behind || self.catching_up.is_some()) && deferred.put_off < MAX_PUT_OFF {
@@ -166,9 +169,7 @@ impl Collector {
                     ));
                 }
             }
-            let Deferred { item, .. } = deferred;
-            let size = size(&item.body);
-            self.gateway_bytes += size;
+            let Deferred { item, size, .. } = deferred;
             let at = self.clock.now().as_millisecond();
             self.gateway.push_back(GatewayEntry::Item { item: Box::new(item), size, arrived: now, at });
         }

@@ -246,6 +246,7 @@ impl Collector {
             let busy = self.poll_raw();
             let held: Vec<Deferred> = std::mem::take(&mut self.deferred);
             for deferred in held {
+                self.gateway_bytes = self.gateway_bytes.saturating_sub(deferred.size);
                 // What the raw stream may still bring is found in the history by whoever comes next.
                 if deferred.item.when == When::UnlessInRaw {
                     self.gateway_counts.seen -= 1;

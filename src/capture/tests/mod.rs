@@ -321,6 +321,24 @@ fn an_answer_that_the_raw_stream_lacks_comes_from_the_gateway_and_is_told() {
 }
 
 #[test]
+fn long_answers_that_wait_for_the_raw_stream_hold_the_gateway_back() {
+    let mut world = World::new(true, true);
+    world.live();
+    let mut told = 0;
+    while world.collector.has_room() && told < 100 {
+        told += 1;
+        let said = json!([{"type": "text", "text": "x".repeat(1 << 20)}]);
+        world.frame("session.message", assistant("r1", &format!("m{told}"), said, START + told));
+    }
+    assert_eq!(told, 16, "sixteen megabytes, and no more");
+    world.pass(Duration::from_secs(8));
+    assert!(world.collector.has_room());
+    assert_eq!(world.collector.status().gateway.recorded, 16);
+    world.collector.finish();
+    assert!(world.collector.status().is_balanced());
+}
+
+#[test]
 fn forged_lines_are_told_and_not_believed() {
     let mut world = World::new(true, true);
     world.live();

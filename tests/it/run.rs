@@ -345,7 +345,8 @@ fn crashes_and_restarts_lose_nothing_and_double_nothing() {
     run.crash_and_attach(&image);
     // A message that comes while a turn is under way may become part of it: the next one waits.
     run.find("the long turn ends", |event| {
-        is(event, "assistant_message_end") && event["rawText"].as_str().is_some_and(|text| text.contains("Made 6"))
+        is(event, "assistant_message_end")
+            && event["rawText"].as_str().is_some_and(|text| text.contains("Made 6"))
     });
     drop(slow.kill());
     drop(slow.wait());

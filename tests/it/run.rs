@@ -1,4 +1,9 @@
 //! `sentrix run` from the outside: a real engine, the real OpenClaw, a scripted model on this machine behind the door.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::duration_suboptimal_units,
+    reason = "a test measures real time, and asks its surroundings"
+)]
 
 use std::fs::File;
 use std::io::Read;

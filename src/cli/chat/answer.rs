@@ -90,6 +90,11 @@ impl Answer {
             event::CHAT => match payload.get("state").and_then(Value::as_str).unwrap_or_default() {
                 "final" => {
                     self.finish(payload)?;
+                    if self.text.is_empty() && self.tools.is_empty() && self.format == Format::Table {
+                        printer::note(
+                            "no answer of its own: the message was taken into a turn that was under way (`sentrix logs --follow`)",
+                        );
+                    }
                     return Ok(Some(Ended::Done));
                 }
                 "error" => {

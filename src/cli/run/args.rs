@@ -49,6 +49,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_patrol: bool,
     /// From which severity on flags go to the police [default: medium_above]
+    #[expect(clippy::doc_markdown, reason = "the default as clap writes one")]
     #[arg(long, value_enum)]
     pub escalation: Option<Escalation>,
     /// No bridge (this version has none yet)
@@ -78,7 +79,7 @@ pub struct RunArgs {
     /// Certificates that the image needs behind an intercepting proxy, for its build
     #[arg(long, value_name = "FILE")]
     pub ca_bundle: Option<PathBuf>,
-    /// Watch an OpenClaw that runs already instead, as ws://127.0.0.1:18789: no sandbox, no door
+    /// Watch an OpenClaw that runs already instead, as `ws://127.0.0.1:18789`: no sandbox, no door
     #[arg(long, value_name = "URL", conflicts_with_all = ["attach", "egress", "relax", "runtime", "ca_bundle", "env"])]
     pub gateway: Option<String>,
     /// File that holds the token of that OpenClaw; only you may read it

@@ -24,8 +24,11 @@ fn unavailable(error: anyhow::Error) -> Failure {
     Failure::Unavailable(error.context("cannot start again without the values of -e on the command line"))
 }
 
+/// Variables with their values.
+type Variables = Vec<(OsString, OsString)>;
+
 /// Arguments without values, and the values by name; nothing where no argument has one.
-fn split(given: &[OsString]) -> Option<(Vec<OsString>, Vec<(OsString, OsString)>)> {
+fn split(given: &[OsString]) -> Option<(Vec<OsString>, Variables)> {
     let mut shown = Vec::with_capacity(given.len());
     let mut hidden = Vec::new();
     let mut is_value = false;

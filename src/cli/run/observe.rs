@@ -62,10 +62,12 @@ pub(super) async fn run(global: &Global, args: &RunArgs, url: &str, shutdown: &S
     let services = Shutdown::new();
     let capture = Capture::start(settings, started.clock.clone(), &services, None)
         .map_err(|error| Failure::Unavailable(anyhow::Error::new(error)))?;
-    let mut snapshot = Snapshot::default();
-    snapshot.version = 1;
-    snapshot.name = text::plain(url);
-    snapshot.log_dir = started.world.paths.logs.display().to_string();
+    let mut snapshot = Snapshot {
+        version: 1,
+        name: text::plain(url),
+        log_dir: started.world.paths.logs.display().to_string(),
+        ..Snapshot::default()
+    };
     snapshot.sandbox.state = String::from("observed");
     let board = Board::new(snapshot);
     let station = started.station()?;

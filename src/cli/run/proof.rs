@@ -1,5 +1,6 @@
 //! The proof that a sandbox holds: programs try to get out while OpenClaw loads, an agent tries as soon as it is there.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::snapshot::Board;
@@ -8,6 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::printer::bold;
 use crate::cli::sandbox::failure as sandbox_failure;
 use crate::clock::SharedClock;
+use crate::door::Door;
 use crate::sandbox::selftest::{Ask, Probe, Report, Row};
 use crate::sandbox::{Engine, Layout, SandboxError};
 
@@ -18,12 +20,20 @@ pub(super) struct Proof {
     probe: Probe,
     rows: Vec<Row>,
     took: Duration,
+    /// What the door refused these programs: no agent's attempts.
+    refused_at_door: AtomicU64,
 }
 
 impl Proof {
     /// What will be asked of this sandbox.
     pub(super) fn new(ask: Ask) -> Self {
-        Self { ask, probe: Probe::new(), rows: Vec::new(), took: Duration::ZERO }
+        Self {
+            ask,
+            probe: Probe::new(),
+            rows: Vec::new(),
+            took: Duration::ZERO,
+            refused_at_door: AtomicU64::new(0),
+        }
     }
 
     /// Names of what no agent does.
@@ -35,8 +45,22 @@ impl Proof {
     ///
     /// # Errors
     /// Where nothing can be run in the container.
-    pub(super) async fn programs(&self, engine: &Engine, layout: &Layout) -> Result<Vec<Row>, SandboxError> {
-        engine.self_test_inside(layout.name(), &self.ask).await
+    pub(super) async fn programs(
+        &self,
+        engine: &Engine,
+        layout: &Layout,
+        door: Option<&Door>,
+    ) -> Result<Vec<Row>, SandboxError> {
+        let denied = || door.map_or(0, |door| door.counters().denied);
+        let before = denied();
+        let rows = engine.self_test_inside(layout.name(), &self.ask).await;
+        self.refused_at_door.store(denied().saturating_sub(before), Ordering::Relaxed);
+        rows
+    }
+
+    /// How often the door refused the tries of programs.
+    pub(super) fn refused_at_door(&self) -> u64 {
+        self.refused_at_door.load(Ordering::Relaxed)
     }
 
     /// Judges them: one that got out is the end.
@@ -69,13 +93,14 @@ impl Proof {
         &self,
         engine: &Engine,
         layout: &Layout,
+        door: Option<&Door>,
         (board, view, clock): (&Board, &View, &SharedClock),
     ) -> Result<(), String> {
         let began = clock.monotonic();
         let token = layout.token().map_err(|error| error.to_string())?;
         let mut rows = self.rows.clone();
         if rows.is_empty() {
-            let programs = self.programs(engine, layout).await;
+            let programs = self.programs(engine, layout, door).await;
             rows = programs.map_err(|error| format!("the self-test could not be made: {error}"))?;
             tell(&rows, view);
         }

@@ -62,8 +62,7 @@ pub(super) async fn run(global: &Global, args: &RunArgs, shutdown: &Shutdown) ->
         proof: None,
         not_agents: Vec::new(),
     };
-    let outcome =
-        if goes_on { running.attach(there.as_ref()).await } else { running.start(args, shutdown).await };
+    let outcome = if goes_on { running.attach(there.as_ref()) } else { running.start(args, shutdown).await };
     let outcome = match outcome {
         Ok(()) => running.watch(args, listener, shutdown).await,
         Err(failure) => Err(failure),
@@ -187,7 +186,7 @@ impl Running<'_> {
         let clock = &self.started.clock;
         let began = clock.monotonic();
         let programs = async {
-            let rows = proof.programs(&self.engine, layout).await;
+            let rows = proof.programs(&self.engine, layout, self.door.as_ref()).await;
             (rows, clock.monotonic().saturating_sub(began))
         };
         // Programs try to get out while OpenClaw still loads: they need none of it.
@@ -208,7 +207,7 @@ impl Running<'_> {
     }
 
     /// Goes on with a container that an earlier run left.
-    async fn attach(&mut self, there: Option<&Found>) -> Result<(), Failure> {
+    fn attach(&mut self, there: Option<&Found>) -> Result<(), Failure> {
         let record = self.plan.layout.record().unwrap_or_default();
         let egress = there.map(|found| found.egress.clone()).unwrap_or_default();
         self.plan.spec.egress = egress.parse().unwrap_or(Egress::Door);
@@ -323,15 +322,20 @@ impl Running<'_> {
             layout,
             capture: &capture,
             door: self.door.as_ref(),
+            proof: self.proof.as_ref(),
             clock: &started.clock,
         };
         let proving = async {
             match &self.proof {
-                Some(proof) => proof.agent(&self.engine, layout, (&board, view, &started.clock)).await,
+                Some(proof) => {
+                    proof
+                        .agent(&self.engine, layout, self.door.as_ref(), (&board, view, &started.clock))
+                        .await
+                }
                 None => Ok(()),
             }
         };
-        let end = watch.go_on(tended.watch(&board, view), proving).await?;
+        let end = Box::pin(watch.go_on(tended.watch(&board, view), proving)).await?;
         match &end {
             End::Asked => {}
             End::Idle(time) => view.say(&format!(
@@ -345,7 +349,7 @@ impl Running<'_> {
         view.doing("stopping OpenClaw; Ctrl+C again leaves at once");
         match self.engine.stop(&self.plan.name, GRACE).await {
             Err(error) if !error.is_not_found() => {
-                view.say(&format!("OpenClaw could not be stopped: {error}"))
+                view.say(&format!("OpenClaw could not be stopped: {error}"));
             }
             _ => {}
         }
@@ -376,16 +380,18 @@ impl Running<'_> {
     }
 
     fn first_snapshot(&self) -> Snapshot {
-        let mut now = Snapshot::default();
-        now.version = 1;
-        now.name = self.plan.name.to_string();
-        now.log_dir = self.started.world.paths.logs.display().to_string();
+        let mut now = Snapshot {
+            version: 1,
+            name: self.plan.name.to_string(),
+            log_dir: self.started.world.paths.logs.display().to_string(),
+            ..Snapshot::default()
+        };
         now.sandbox.state = String::from("running");
         now.sandbox.self_test = match &self.proof {
             Some(_) => None,
             None => self.plan.layout.self_test().map(|report| (report.refused(), report.rows.len())),
         };
-        now.sandbox.egress = self.plan.spec.egress.word().to_owned();
+        now.sandbox.egress = String::from(self.plan.spec.egress.word());
         now.sandbox.relaxed = self.plan.spec.relaxed.iter().map(|relax| relax.name().to_owned()).collect();
         now.patrol = self.started.wanted.map(|_| super::snapshot::Patrol::default());
         now.door = self.door.is_some().then(super::snapshot::Door::default);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::proof::Proof;
 use super::snapshot::Board;
 use super::view::View;
 use crate::capture::{self, Capture, Incident, IncidentKind};
@@ -32,6 +33,7 @@ pub(super) struct Tended<'a> {
     pub(super) layout: &'a Layout,
     pub(super) capture: &'a Capture,
     pub(super) door: Option<&'a Door>,
+    pub(super) proof: Option<&'a Proof>,
     pub(super) clock: &'a SharedClock,
 }
 
@@ -54,7 +56,7 @@ impl Tended<'_> {
                     }
                     engine_is_gone = true;
                     board.update(|now| {
-                        now.sandbox.state = String::from("unknown: the engine does not answer")
+                        now.sandbox.state = String::from("unknown: the engine does not answer");
                     });
                 }
                 Ok(status) => {
@@ -65,7 +67,7 @@ impl Tended<'_> {
                     let up = self.clock.monotonic().saturating_sub(began);
                     let by_engine = u64::try_from(status.restarts).unwrap_or(0);
                     board.update(|now| {
-                        now.sandbox.state = status.state.word().to_owned();
+                        now.sandbox.state = String::from(status.state.word());
                         now.sandbox.up_s = up.as_secs();
                         now.sandbox.restarts = restarts + by_engine;
                     });
@@ -110,7 +112,8 @@ impl Tended<'_> {
         board.update(|now| {
             let shown = now.door.get_or_insert_default();
             shown.allowed = counters.allowed + counters.open;
-            shown.denied = counters.denied;
+            let own = self.proof.map_or(0, Proof::refused_at_door);
+            shown.denied = counters.denied.saturating_sub(own);
             shown.trouble = counters.rules_fault.or(counters.record_fault);
         });
     }

@@ -115,7 +115,7 @@ impl Watch<'_> {
                     return;
                 }
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         beat.walk(recorded, (self.board, self.view), self.shutdown).await
     }
@@ -198,7 +198,7 @@ impl Watch<'_> {
             if quiet >= limit {
                 return End::Idle(limit);
             }
-            self.board.update(|now| now.ends_in_s = Some((limit - quiet).as_secs()));
+            self.board.update(|now| now.ends_in_s = Some(limit.saturating_sub(quiet).as_secs()));
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }

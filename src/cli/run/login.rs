@@ -62,12 +62,12 @@ pub(super) async fn whatsapp(
     Ok(())
 }
 
-/// Whether a line of the login is about something else: the proxy, the frame of a question that is not asked, the banner.
+/// Whether a line of the login is about something else: the proxy, the frame of a question that is not asked.
 ///
 /// Source: `openclaw channels login` of 2026.9.6.
 fn is_noise(line: &str) -> bool {
     let line = line.trim();
-    line.contains("[proxy] ") || line.starts_with("OpenClaw 20") || matches!(line, "│" | "◇")
+    line.contains("[proxy] ") || matches!(line, "│" | "◇")
 }
 
 /// Whether OpenClaw's state holds a linked account.
@@ -86,12 +86,7 @@ mod tests {
 
     #[test]
     fn a_code_to_scan_is_no_noise() {
-        let noise = [
-            "00:08:25 [proxy] routing process HTTP traffic",
-            "│",
-            "◇",
-            "OpenClaw 2026.9.6 (eb377ac) — 47 tabs",
-        ];
+        let noise = ["00:08:25 [proxy] routing process HTTP traffic", "│", "◇"];
         assert!(noise.into_iter().all(is_noise));
         assert!(!["Waiting for WhatsApp connection...", "█▀▀ ▄▄█", ""].into_iter().any(is_noise));
     }

@@ -70,11 +70,11 @@ impl Engine {
             let stage = probe(layout).await;
             let now = clock.monotonic();
             let took = now.saturating_sub(began);
-            let due = told
-                .is_none_or(|(last, at): (Stage, Duration)| last != stage || now.saturating_sub(at) >= LOOK);
-            if due {
-                progress(stage, took);
-                told = Some((stage, now));
+            // While it loads it is sometimes too busy to answer: that is no step back.
+            let shown = told.map_or(stage, |(last, _): (Stage, Duration)| last.max(stage));
+            if told.is_none_or(|(last, at)| last != shown || now.saturating_sub(at) >= LOOK) {
+                progress(shown, took);
+                told = Some((shown, now));
             }
             if stage == Stage::Ready {
                 return Ok(took);

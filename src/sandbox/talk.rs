@@ -42,6 +42,8 @@ impl Engine {
                 format!("COLUMNS={columns}"),
                 String::from("NO_COLOR=1"),
                 String::from("TERM=dumb"),
+                // Source: dist of OpenClaw 2026.9.6; without it a joke of two lines comes first.
+                String::from("OPENCLAW_HIDE_BANNER=1"),
             ]),
             ..CreateExecOptions::default()
         };

@@ -37,7 +37,11 @@ pub(super) async fn whatsapp(
     }
     view.say("Link WhatsApp: on the phone, open Settings, Linked devices, Link a device, and scan:");
     let command = ["openclaw", "channels", "login", "--channel", "whatsapp"];
-    let talk = engine.talk(layout.name(), &command, printer::width(), PATIENCE, |line| view.say(line));
+    let talk = engine.talk(layout.name(), &command, printer::width(), PATIENCE, |line| {
+        if !is_noise(line) {
+            view.say(line);
+        }
+    });
     let ended = tokio::select! {
         ended = talk => ended,
         () = shutdown.drain().cancelled() => return Err(Failure::Interrupted),
@@ -58,6 +62,14 @@ pub(super) async fn whatsapp(
     Ok(())
 }
 
+/// Whether a line of the login is about something else: the proxy, the frame of a question that is not asked.
+///
+/// Source: `openclaw channels login` of 2026.9.6.
+fn is_noise(line: &str) -> bool {
+    let line = line.trim();
+    line.contains("[proxy] ") || matches!(line, "│" | "◇")
+}
+
 /// Whether OpenClaw's state holds a linked account.
 ///
 /// Source: OpenClaw's documentation of its WhatsApp plugin: `credentials/whatsapp/<account>/creds.json` in the state folder.
@@ -71,6 +83,13 @@ fn is_linked(home: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_to_scan_is_no_noise() {
+        let noise = ["00:08:25 [proxy] routing process HTTP traffic", "│", "◇"];
+        assert!(noise.into_iter().all(is_noise));
+        assert!(!["Waiting for WhatsApp connection...", "█▀▀ ▄▄█", ""].into_iter().any(is_noise));
+    }
 
     #[test]
     fn linked_is_what_has_credentials() {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use sentrix::sandbox::selftest::{Ask, Probe, Row};
 use sentrix::sandbox::{ContainerSpec, SandboxErrorKind, Stage, State};
+use serde_json::json;
 
+use super::stand_in::{self, Mood};
 use super::{Box_, engine};
 
 #[tokio::test]
@@ -34,11 +37,22 @@ async fn openclaw_gets_ready_is_frozen_stops_and_leaves_nothing_behind() {
     it.engine.resume(&it.name).await.unwrap();
     assert!(it.engine.is_ready(&it.layout).await);
 
-    // Killed and made again in the same folder: OpenClaw takes its state over at once.
+    // Killed and made again in the same folder: OpenClaw takes its state over at once. Its gateway asks for no token now,
+    // which the self-test notices; and it has no model, so that no turn could be made.
     it.engine.kill(&it.name).await.unwrap();
     it.layout.create(&it.owner).unwrap();
+    it.configure(|config| {
+        config["gateway"]["auth"] = json!({"mode": "none"});
+        config["models"]["providers"] = json!({});
+    });
+    let _seen = stand_in::open(&it.layout.door_socket(), Mood::Strict);
     it.up(&ContainerSpec::new(&found.image)).await;
     eprintln!("ready again after {:?}", it.ready().await);
+    let (ask, token) = (Ask::of(&ContainerSpec::new(&found.image)), it.layout.token().unwrap());
+    let rows = it.engine.self_test_tools(&it.layout, &token, &ask, &Probe::new()).await.unwrap();
+    assert!(rows.iter().any(|row| row.is_red() && row.id == "gateway-no-token"), "{rows:#?}");
+    // What was not tried is not said to be refused.
+    assert!(rows.iter().filter(|row| row.id.starts_with("tool-")).all(Row::is_untried), "{rows:#?}");
     let top = it.engine.top(&it.name).await.unwrap();
     assert!(top.iter().any(|process| process.command.contains("openclaw")), "{top:?}");
     let stats = it.engine.stats(&it.name).await.unwrap();

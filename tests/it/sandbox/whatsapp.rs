@@ -25,14 +25,13 @@ async fn openclaw_loads_whatsapp_from_the_image_and_its_login_goes_by_the_door()
     let code = it
         .engine
         .talk(&it.name, &command, 100, Duration::from_secs(90), |line| {
-            eprintln!("| {line}");
             lines.push(line.to_owned());
         })
         .await;
-    eprintln!("{code:?}");
+    // This door lets nothing through: the login says so, and nothing else stopped it before.
+    assert_eq!(code.unwrap(), 1, "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("Waiting for WhatsApp")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("403 Forbidden")), "{lines:?}");
     let seen = seen.lock().unwrap();
-    for (head, allowed) in seen.iter() {
-        eprintln!("door: {head} {allowed}");
-    }
     assert!(seen.iter().any(|(head, _)| head.starts_with("CONNECT web.whatsapp.com:443")), "{seen:?}");
 }

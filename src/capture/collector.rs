@@ -34,7 +34,7 @@ const MAX_RAW_BYTES: usize = 4 << 20;
 const MAX_RAW: usize = 8192;
 const MAX_GATEWAY: usize = 8192;
 const MAX_GATEWAY_BYTES: usize = 16 << 20;
-const MAX_DEFERRED: usize = 8192;
+const MAX_DEFERRED: usize = 4096;
 const MAX_INCIDENTS: usize = 256;
 
 /// What the connection to the gateway brings.

@@ -109,7 +109,7 @@ pub(super) async fn open_tcp(target: &Target) -> Result<TcpStream, GatewayErrorK
 /// The HTTP status of a path of the gateway, as 200 or 503 of `/readyz`; `wss://` is not probed.
 ///
 /// # Errors
-/// As [`open_socket`]; `Timeout`; `Http` without a status if no HTTP was spoken.
+/// `Io` where nobody is there; `Timeout`; `Http` without a status if no HTTP was spoken.
 pub async fn probe(address: &Address, path: &str, limit: Duration) -> Result<u16, GatewayErrorKind> {
     tokio::time::timeout(limit, status(address, path))
         .await

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use queue::{Deferred, GatewayEntry};
+use queue::{GatewayEntry, Waiting};
 
 use super::incident::{Incident, IncidentKind};
 use super::line::{self, Head};
@@ -32,9 +32,8 @@ const INCIDENT_EVERY: Duration = Duration::from_secs(10);
 /// Bounds of the queues.
 const MAX_RAW_BYTES: usize = 4 << 20;
 const MAX_RAW: usize = 8192;
-const MAX_GATEWAY: usize = 8192;
-const MAX_GATEWAY_BYTES: usize = 16 << 20;
-const MAX_DEFERRED: usize = 4096;
+/// What an hour without us brings must fit in: raw lines wait until the gateway has told all of it.
+const MAX_GATEWAY_BYTES: usize = 64 << 20;
 const MAX_INCIDENTS: usize = 256;
 
 /// What the connection to the gateway brings.
@@ -109,10 +108,12 @@ pub(super) struct Collector {
     gateway: VecDeque<GatewayEntry>,
     /// Of the queue and of what is deferred.
     gateway_bytes: usize,
-    deferred: Vec<Deferred>,
+    deferred: Waiting,
     incidents: VecDeque<Incident>,
     /// Since when raw lines wait for the gateway.
     catching_up: Option<Duration>,
+    /// When the history last told anything.
+    history_told: Duration,
     /// When that, or a full disk, last ended: waiting counts from then.
     released: Duration,
     /// What marks say; see [`Mark::Gateway`].
@@ -163,9 +164,10 @@ impl Collector {
             raw_bytes: 0,
             gateway: VecDeque::new(),
             gateway_bytes: 0,
-            deferred: Vec::new(),
+            deferred: Waiting::default(),
             incidents: VecDeque::new(),
             catching_up: gateway.then_some(now),
+            history_told: now,
             released: now,
             caught_up: recorded.caught_up.unwrap_or(first),
             horizon: 0,
@@ -188,10 +190,7 @@ impl Collector {
 
     /// Whether there is room for more of the gateway.
     pub(super) fn has_room(&self) -> bool {
-        self.blocked.is_none()
-            && self.gateway.len() < MAX_GATEWAY
-            && self.gateway_bytes < MAX_GATEWAY_BYTES
-            && self.deferred.len() < MAX_DEFERRED
+        self.blocked.is_none() && self.gateway_bytes < MAX_GATEWAY_BYTES
     }
 
     /// Incidents since the last call, for whoever wants them at once.

@@ -202,10 +202,17 @@ impl Sink for Told {
     }
 }
 
-/// Makes `turns` turns, kills the capture `kills` times and restarts OpenClaw `restarts` times meanwhile.
-async fn play(turns: u64, kills: u64, restarts: u64, pace: Duration) {
+/// Bytes of all log files.
+fn written(dir: &Path) -> u64 {
+    let files = logs::list(dir).unwrap_or_default();
+    files.iter().filter_map(|file| std::fs::metadata(dir.join(&file.name)).ok()).map(|file| file.len()).sum()
+}
+
+/// Makes `turns` turns in bursts, kills the capture `kills` times and restarts OpenClaw `restarts` times meanwhile.
+async fn play(turns: u64, kills: u64, restarts: u64) {
     let world = tempfile::tempdir().unwrap();
     let folder = world.path();
+    let logs = folder.join("logs");
     let openclaw = FakeOpenClaw::new(folder);
     let mut gateway = Shutdown::new();
     openclaw.serve(&gateway);
@@ -217,9 +224,21 @@ async fn play(turns: u64, kills: u64, restarts: u64, pace: Duration) {
     let (mut killed, mut restarted, mut back) = (0, 0, None);
     for number in 1..=turns {
         openclaw.turn(number);
-        tokio::time::sleep(pace).await;
+        if number % 20 == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         if at_each(kills, number) && killed < kills {
             killed += 1;
+            // It dies before it has written anything, or while it writes.
+            let (before, patience) = (written(&logs), Instant::now() + Duration::from_secs(30));
+            while killed % 2 == 0 && back.is_none_or(|back| back < number) && written(&logs) == before {
+                assert!(
+                    Instant::now() < patience,
+                    "{}",
+                    std::fs::read_to_string(folder.join("status")).unwrap()
+                );
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
             child.kill().unwrap();
             child.wait().unwrap();
             // Some turns go by unheard.
@@ -258,12 +277,12 @@ async fn play(turns: u64, kills: u64, restarts: u64, pace: Duration) {
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     assert!(child.wait().unwrap().success());
     eprintln!("{turns} turns in {made:?}, all of it after {:?}", began.elapsed());
-    check(&openclaw, &folder.join("logs"));
+    check(&openclaw, &logs);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_doubled_over_kills_and_restarts() {
-    play(5_000, 20, 3, Duration::from_millis(2)).await;
+    play(5_000, 20, 3).await;
 }
 
 /// A file system of one megabyte, if this process may mount one.

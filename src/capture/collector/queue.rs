@@ -1,5 +1,6 @@
 //! The gateway's queue: what it tells, what waits for something better, and what it told late put into its order.
 
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -15,6 +16,9 @@ const LATER: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(5);
 /// And how often that is waited for, while the raw stream is not read to its end.
 const MAX_PUT_OFF: u32 = 24;
+
+/// What an item takes besides its texts, about.
+const ITEM: usize = 1024;
 
 pub(super) enum GatewayEntry {
     Item {
@@ -45,6 +49,62 @@ pub(super) struct Deferred {
     pub(super) item: Item,
 }
 
+/// What is deferred, by when it is due.
+#[derive(Default)]
+pub(super) struct Waiting {
+    by_due: BTreeMap<(Duration, u64), Deferred>,
+    next: u64,
+    names: HashSet<String>,
+    /// How many happened when.
+    times: BTreeMap<i64, u32>,
+}
+
+impl Waiting {
+    pub(super) fn push(&mut self, deferred: Deferred) {
+        self.names.insert(deferred.item.name.clone());
+        *self.times.entry(deferred.item.ts).or_default() += 1;
+        self.by_due.insert((deferred.due, self.next), deferred);
+        self.next += 1;
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_due.len()
+    }
+
+    /// Takes what is due by `now`.
+    fn take_due(&mut self, now: Duration) -> Vec<Deferred> {
+        let mut due = Vec::new();
+        while let Some(first) = self.by_due.first_entry()
+            && first.key().0 <= now
+        {
+            let deferred = first.remove();
+            self.names.remove(&deferred.item.name);
+            if let Some(count) = self.times.get_mut(&deferred.item.ts) {
+                *count -= 1;
+                if *count == 0 {
+                    self.times.remove(&deferred.item.ts);
+                }
+            }
+            due.push(deferred);
+        }
+        due
+    }
+
+    /// Takes all of it.
+    pub(super) fn take(&mut self) -> Vec<Deferred> {
+        std::mem::take(self).by_due.into_values().collect()
+    }
+
+    /// When the first of it happened.
+    fn earliest(&self) -> Option<i64> {
+        self.times.first_key_value().map(|(at, _)| *at)
+    }
+}
+
 impl Collector {
     /// Takes what the gateway's connection brings.
     pub(in super::super) fn feed(&mut self, feed: Feed) {
@@ -66,7 +126,8 @@ impl Collector {
                     &format!("{lost} events of the gateway did not arrive; its history is asked for"),
                 ));
                 self.link = Link::CatchingUp;
-                self.catching_up = Some(self.clock.monotonic());
+                // One gap after the other does not hold raw lines back for ever.
+                self.catching_up.get_or_insert(self.clock.monotonic());
             }
             Feed::Frame { name, payload, at } => {
                 self.observer.frame(&name, &payload, at, &mut self.runs, &mut items);
@@ -74,8 +135,12 @@ impl Collector {
                     self.last_activity = Some(now);
                 }
             }
-            Feed::Row(row) => Observer::row(&row, &mut self.runs),
+            Feed::Row(row) => {
+                self.history_told = self.clock.monotonic();
+                Observer::row(&row, &mut self.runs);
+            }
             Feed::History { session_key, messages, since } => {
+                self.history_told = self.clock.monotonic();
                 self.observer.history(&session_key, &messages, since, now, &mut self.runs, &mut items);
             }
             Feed::CaughtUp { at } => {
@@ -96,8 +161,7 @@ impl Collector {
             self.gateway_counts.withheld += 1;
             return;
         }
-        let waits =
-            item.when != When::Now && self.deferred.iter().any(|deferred| deferred.item.name == item.name);
+        let waits = item.when != When::Now && self.deferred.has(&item.name);
         if waits || self.names.has(&item.name) {
             self.gateway_counts.duplicates += 1;
             return;
@@ -138,10 +202,7 @@ impl Collector {
     pub(super) fn bring_back(&mut self) {
         let now = self.clock.monotonic();
         let behind = !self.raw.is_empty() || self.tail.as_ref().is_some_and(|tail| tail.behind() > 0);
-        let (due, rest): (Vec<Deferred>, Vec<Deferred>) =
-            std::mem::take(&mut self.deferred).into_iter().partition(|deferred| deferred.due <= now);
-        self.deferred = rest;
-        for mut deferred in due {
+        for mut deferred in self.deferred.take_due(now) {
             let item = &deferred.item;
             if self.names.has(&item.name) {
                 self.gateway_counts.duplicates += 1;
@@ -177,7 +238,7 @@ impl Collector {
 
     /// Moves the mark as far as nothing is deferred that happened before.
     pub(super) fn catch_up_mark(&mut self) {
-        let waiting = self.deferred.iter().map(|deferred| deferred.item.ts.saturating_sub(1_000)).min();
+        let waiting = self.deferred.earliest().map(|at| at.saturating_sub(1_000));
         self.caught_up = self.caught_up.max(self.horizon.min(waiting.unwrap_or(i64::MAX)));
     }
 }
@@ -187,5 +248,5 @@ fn size(body: &Map<String, Value>) -> usize {
         Value::String(text) => text.len(),
         other => other.to_string().len(),
     };
-    body.values().map(of).sum::<usize>() + 256
+    body.values().map(of).sum::<usize>() + ITEM
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::queue::{Deferred, GatewayEntry};
-use super::{Collector, RawEntry};
+use super::queue::GatewayEntry;
+use super::{Collector, MAX_GATEWAY_BYTES, RawEntry};
 use crate::capture::incident::{Incident, IncidentKind};
 use crate::capture::line::{self, Head};
 use crate::capture::mark::Mark;
@@ -23,7 +23,9 @@ const MAX_HOLD: Duration = Duration::from_secs(1);
 /// How long an event is held at most, whatever its ts says.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 /// How long raw lines wait at most for what the gateway tells of the time nobody listened.
-const MAX_CATCH_UP: Duration = Duration::from_secs(20);
+const MAX_CATCH_UP: Duration = Duration::from_mins(2);
+/// And after the last of it that it told.
+const MAX_SILENT_CATCH_UP: Duration = Duration::from_secs(20);
 /// How long a write that failed is not tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -38,9 +40,18 @@ impl Collector {
     /// Which queue's head may go now.
     fn next(&self, now: Duration) -> Option<Source> {
         if let Some(since) = self.catching_up
+            && now.saturating_sub(since.max(self.history_told)) < MAX_SILENT_CATCH_UP
             && now.saturating_sub(since) < MAX_CATCH_UP
         {
-            return None;
+            // More than the queue holds is written early, so that the rest can come in; raw lines wait for their sessions.
+            if self.gateway_bytes < MAX_GATEWAY_BYTES {
+                return None;
+            }
+            if !self.gateway.is_empty() {
+                return Some(Source::Gateway);
+            }
+            let head = self.raw.front().and_then(|entry| entry.head.as_ref().ok());
+            return head.and_then(|head| self.runs.identity(&head.run)).map(|_| Source::Raw);
         }
         let raw = self.raw.front();
         let gateway = self.gateway.front();
@@ -244,8 +255,7 @@ impl Collector {
         self.end_catch_up(None);
         for _ in 0..10_000 {
             let busy = self.poll_raw();
-            let held: Vec<Deferred> = std::mem::take(&mut self.deferred);
-            for deferred in held {
+            for deferred in self.deferred.take() {
                 self.gateway_bytes = self.gateway_bytes.saturating_sub(deferred.size);
                 // What the raw stream may still bring is found in the history by whoever comes next.
                 if deferred.item.when == When::UnlessInRaw {

@@ -330,12 +330,57 @@ fn long_answers_that_wait_for_the_raw_stream_hold_the_gateway_back() {
         let said = json!([{"type": "text", "text": "x".repeat(1 << 20)}]);
         world.frame("session.message", assistant("r1", &format!("m{told}"), said, START + told));
     }
-    assert_eq!(told, 16, "sixteen megabytes, and no more");
+    assert_eq!(told, 64, "sixty-four megabytes, and no more");
     world.pass(Duration::from_secs(8));
     assert!(world.collector.has_room());
-    assert_eq!(world.collector.status().gateway.recorded, 16);
+    assert_eq!(world.collector.status().gateway.recorded, 64);
     world.collector.finish();
     assert!(world.collector.status().is_balanced());
+}
+
+#[test]
+fn more_than_the_queue_holds_is_caught_up_with_every_run_in_its_session() {
+    let mut world = World::new(true, true);
+    let sessions = ["agent:a:main", "agent:b:main", "agent:c:main"];
+    let long = "x".repeat(1 << 20);
+    // The raw stream has the sessions in turns; the history tells one after the other, 96 megabytes together.
+    for turn in 0..48_i64 {
+        for at in 0..3 {
+            world.raw(&end(&format!("r{turn}-{at}"), "done", START + turn * 1_000 + at));
+        }
+    }
+    world.collector.feed(Feed::Up);
+    let mut was_full = false;
+    for (at, session_key) in (0..).zip(sessions) {
+        for turn in 0..48 {
+            let (run, ts) = (format!("r{turn}-{at}"), START + turn * 1_000 + at);
+            let text = if at < 2 { long.as_str() } else { "" };
+            let messages = vec![
+                user(&run, &format!("u{run}"), text, ts - 500)["message"].take(),
+                assistant(&run, &format!("m{run}"), json!("done"), ts + 5)["message"].take(),
+            ];
+            while !world.collector.has_room() {
+                was_full = true;
+                world.pass(Duration::from_millis(50));
+            }
+            world.collector.feed(Feed::History { session_key: session_key.into(), messages, since: 0 });
+        }
+        world.pass(Duration::from_secs(8));
+    }
+    assert!(was_full);
+    let is_end = |told: &String| told.starts_with("assistant_message_end");
+    assert!(!world.told().iter().any(is_end), "raw lines wait for the last session");
+    world.collector.feed(Feed::CaughtUp { at: START + 100_000 });
+    world.pass(Duration::from_secs(8));
+    let told = world.told();
+    assert_eq!(told.len(), 2 * 144, "each once");
+    for session in sessions {
+        let ends = told.iter().filter(|told| **told == format!("assistant_message_end done {session}"));
+        assert_eq!(ends.count(), 48, "{session}");
+        let users = told.iter().filter(|told| told.starts_with("user_message") && told.ends_with(session));
+        assert_eq!(users.count(), 48, "{session}");
+    }
+    assert!(world.collector.take_incidents().is_empty());
 }
 
 #[test]

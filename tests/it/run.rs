@@ -423,17 +423,19 @@ fn crashes_and_restarts_lose_nothing_and_double_nothing() {
     assert_eq!(calls.len(), distinct.len(), "a tool call is recorded twice: {calls:?}");
     assert!(calls.len() >= 6, "{calls:?}");
 
-    // The observer has seen the messages too, and ends in order.
+    // The observer has lost its connection twice, has asked for what it missed, and ends in order.
+    let seen = || {
+        let mut all = Vec::new();
+        files(&observed_log, &mut all);
+        let read = |path: &PathBuf| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        all.iter().map(read).collect::<String>()
+    };
+    for text in ["plain one", "plain two", "plain four"] {
+        run.until("the observer has seen every message", Duration::from_secs(60), |_| seen().contains(text));
+    }
     let interrupted = Command::new("kill").args(["-INT", &observer.id().to_string()]).status().unwrap();
     assert!(interrupted.success());
     assert_eq!(observer.wait().unwrap().code(), Some(0));
-    let mut seen = Vec::new();
-    files(&observed_log, &mut seen);
-    let seen: String =
-        seen.iter().map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()).collect();
-    for text in ["plain one", "plain two", "plain four"] {
-        assert!(seen.contains(text), "the observer missed {text}");
-    }
     assert_eq!(run.stop().code(), Some(0), "{}", run.said());
 }
 

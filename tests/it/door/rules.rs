@@ -190,6 +190,9 @@ async fn applied_is_said_after_a_probe_went_through() {
     desk.world.server("web.example", 80, http().await.0);
     desk.world.server("web.example", 443, http().await.0);
     desk.door.watch(&home.join("agent_logs/egress.toml"), Vec::new());
+    // What another name tried, as the self-test, is not among what this sandbox wanted.
+    desk.say("CONNECT self-test.example:443 HTTP/1.1\r\n\r\n").await;
+    desk.door.name_events("main");
     let answer = desk.say("CONNECT web.example:443 HTTP/1.1\r\n\r\n").await;
     assert!(answer.contains("not_allowed"), "{answer}");
     desk.say("CONNECT \u{1b}[31mx.example:443 HTTP/1.1\r\n\r\n").await;
@@ -219,7 +222,7 @@ async fn applied_is_said_after_a_probe_went_through() {
         tokio::task::spawn_blocking(move || sentrix(&home, args)).await.unwrap()
     };
     for _ in 0..100 {
-        if desk.door.counters().recorded >= 2 {
+        if desk.door.counters().recorded >= 4 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -232,6 +235,8 @@ async fn applied_is_said_after_a_probe_went_through() {
     };
     assert_eq!(of("web.example")["allow_with"], "sentrix egress allow web.example");
     assert_eq!(of("web.example")["last_reason"], "not_allowed");
+    let rows = list["destinations"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["host"] != "self-test.example"), "{rows:?}");
     assert_eq!(of("10.0.0.1:443")["allow_with"], Value::Null);
     let (_, out, _) = run(&["egress", "list"]).await;
     assert!(out.contains("sentrix egress allow web.example") && !out.contains('\u{1b}'), "{out}");

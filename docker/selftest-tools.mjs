@@ -179,7 +179,7 @@ function judge() {
     else if (/file not found|ENOENT/i.test(said)) report(id, 'could-not-try', said);
     else report(id, 'refused', said);
   }
-  const control = offered.filter((name) => CONTROL.includes(name));
+  const control = offered.filter((name) => CONTROL.includes(name) && !(ask.granted ?? []).includes(name));
   report('tool-control', control.length ? 'succeeded' : 'refused', control.length ? `offered: ${control.join(', ')}` : `${offered.length} tools are offered, none of them`);
 }
 

@@ -70,6 +70,11 @@ impl Death {
             _ if self.out_of_memory => {
                 String::from("it needed more memory than its limit: give it more with --memory (at least 2g)")
             }
+            78 if self.last_lines.iter().any(|line| line.contains("lease") && line.contains("held by")) => {
+                String::from(
+                    "an OpenClaw that was killed while it started still holds the state; start again in a minute",
+                )
+            }
             78 => String::from("OpenClaw refused its configuration"),
             137 => String::from("it was killed; without our asking, that is nearly always the memory limit"),
             127 => String::from("OpenClaw is not in the image: build it again with `sentrix build`"),

@@ -273,7 +273,9 @@ impl Engine {
         let name = layout.name();
         let limit = TURN.saturating_sub(Duration::from_secs(5)).as_millis();
         // Over standard input: arguments and variables can be seen by everybody who may use Docker.
-        let input = json!({"token": token.expose_secret(), "run": probe.run, "session": probe.session, "limit": u64::try_from(limit).unwrap_or(20_000)});
+        // Tools that the user asked for are no escape.
+        let granted: &[&str] = if ask.relaxed.has(Relax::Exec) { &["exec", "process"] } else { &[] };
+        let input = json!({"granted": granted, "token": token.expose_secret(), "run": probe.run, "session": probe.session, "limit": u64::try_from(limit).unwrap_or(20_000)});
         let exec = Exec {
             limit: TURN,
             input: input.to_string().into_bytes(),
